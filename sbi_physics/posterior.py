@@ -1,0 +1,336 @@
+r"""The posterior contract: sample, evaluate, save and load, for many observations at once.
+
+`Posterior` owns checks, chunking and state protection. `NeuralPosterior` owns the coordinates: its
+kernels work in the unconstrained space of the prior and on transformed data, and densities gain
+the Jacobian
+
+.. math:: \log q(\theta|x) = \log q(z|x) + \log\left|\frac{dz}{d\theta}\right| .
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sbi_physics.errors import ContractError
+from sbi_physics.guard import preserve_state
+from sbi_physics.observables import Observable
+from sbi_physics.parameters import ParameterSpace
+from sbi_physics.priors import Prior
+from sbi_physics.progress import SILENT, Progress
+from sbi_physics.simulator import SimulatorIdentity
+from sbi_physics.training import TrainingHistory
+from sbi_physics.transforms import Transform
+from sbi_physics.types import AnyArray, BoolArray, DataArray, FloatArray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_CHUNK_ROWS = 100_000
+"""Observations are handled in groups of at most this many (observation, draw) rows."""
+
+_MAX_TOP_UPS = 100
+_MIN_TOP_UP = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PosteriorContext:
+    """Everything that travels with a posterior besides its weights.
+
+    Attributes:
+        engine: Registered name of the engine.
+        prior: Prior of the inferred parameters.
+        observable: What observations look like.
+        simulator: Which simulator it was trained on, if known.
+        simulation_prior: Prior of all parameters that the simulations were drawn from (nuisances
+            included).
+        simulations: Seed, purpose, rounds, number and digest of the training store.
+        settings: Resolved engine settings.
+        seed: Seed of the training.
+        versions: Versions of the packages involved.
+        history: Loss curves.
+        transform: Fitted data transform; None for engines that need none.
+    """
+
+    engine: str
+    prior: Prior
+    observable: Observable
+    simulator: SimulatorIdentity | None = None
+    simulation_prior: Prior | None = None
+    simulations: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    versions: Mapping[str, str] = field(default_factory=dict)
+    history: TrainingHistory | None = None
+    transform: Transform | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Posterior draws for a batch of observations.
+
+    Attributes:
+        theta: Independent draws in physical units, shape (batch, draw, param).
+        log_prob: Their log densities, shape (batch, draw), or None when not asked for.
+        log_prob_at: Log densities at the points asked for, shape (batch, k), or None.
+        ess: Effective number of independent draws behind each observation's draws, shape (batch,);
+            None when the draws are independent by construction.
+    """
+
+    theta: FloatArray
+    log_prob: FloatArray | None = None
+    log_prob_at: FloatArray | None = None
+    ess: FloatArray | None = None
+
+
+class Posterior(ABC):
+    """A posterior q(theta|x) for any observation of one observable.
+
+    Attributes:
+        context: What it was made from.
+        normalized: Whether `log_prob` includes the right normalising constant.
+    """
+
+    normalized: bool = True
+
+    def __init__(self, context: PosteriorContext) -> None:
+        self.context = context
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.context.engine}: {', '.join(self.prior.names)})"
+
+    @property
+    def prior(self) -> Prior:
+        """Prior of the inferred parameters (truncated where rounds truncated it)."""
+        return self.context.prior
+
+    @property
+    def parameters(self) -> ParameterSpace:
+        """The inferred parameters."""
+        return self.prior.parameters
+
+    @property
+    def observable(self) -> Observable:
+        """What observations look like."""
+        return self.context.observable
+
+    @property
+    def blocks(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of parameters with a joint answer: one block for a joint posterior."""
+        return (self.prior.names,)
+
+    def draw(
+        self,
+        x: ArrayLike,
+        n: int,
+        rng: np.random.Generator,
+        *,
+        log_prob: bool = False,
+        at: ArrayLike | None = None,
+        progress: Progress = SILENT,
+    ) -> Draws:
+        """Draw from the posterior of every observation.
+
+        Args:
+            x: Observations, shape (batch, *observable.shape) or one of shape observable.shape.
+            n: Draws for each.
+            rng: Source of randomness.
+            log_prob: Also return the log density of the draws.
+            at: Points whose log density is wanted too, shape (batch, k, d), evaluated in the same
+                pass.
+            progress: Where to show progress.
+
+        Raises:
+            ObservationError: If an observation is not finite or has another shape.
+            ContractError: If `n` is not positive.
+        """
+        if n < 1:
+            raise ContractError(f"the number of draws must be at least 1, got {n}")
+        data = self.observable.check(x)
+        points = None if at is None else self._points(at, len(data))
+        step = max(1, _CHUNK_ROWS // self._rows_each(n))
+        starts = range(0, len(data), step)
+        parts: list[Draws] = []
+        with preserve_state(), progress.task("posterior draws", len(data), "obs") as task:
+            for start, child in zip(starts, rng.spawn(len(starts)), strict=True):
+                rows = slice(start, min(start + step, len(data)))
+                chunk_at = None if points is None else points[rows]
+                parts.append(self._draw(data[rows], n, child, log_prob, chunk_at))
+                task.advance(rows.stop - rows.start)
+        if not parts:
+            return Draws(
+                np.empty((0, n, self.prior.d)),
+                np.empty((0, n)) if log_prob else None,
+                None if points is None else np.empty(points.shape[:2]),
+            )
+        return _join(parts)
+
+    def sample(
+        self, x: ArrayLike, n: int, rng: np.random.Generator, *, return_log_prob: bool = False
+    ) -> FloatArray | tuple[FloatArray, FloatArray]:
+        """Draw from the posterior of every observation.
+
+        Returns:
+            Draws, shape (batch, n, d); with `return_log_prob` also their log densities, shape
+            (batch, n).
+        """
+        draws = self.draw(x, n, rng, log_prob=return_log_prob)
+        if draws.log_prob is not None:
+            return draws.theta, draws.log_prob
+        return draws.theta
+
+    def log_prob(self, theta: ArrayLike, x: ArrayLike) -> FloatArray:
+        """Evaluate the log density in physical units.
+
+        Args:
+            theta: Points, shape (batch, k, d), or (k, d) for the same points at every observation.
+            x: Observations, shape (batch, *observable.shape).
+
+        Returns:
+            Log densities, shape (batch, k); `-inf` outside the prior.
+        """
+        data = self.observable.check(x)
+        points = self._points(theta, len(data))
+        step = max(1, _CHUNK_ROWS // self._rows_each(max(points.shape[1], 1)))
+        with preserve_state():
+            parts = [
+                self._log_prob_at(points[i : i + step], data[i : i + step])
+                for i in range(0, len(data), step)
+            ]
+        return np.concatenate(parts) if parts else np.empty((0, points.shape[1]))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the posterior to a folder (JSON and safetensors), replacing it atomically."""
+        from sbi_physics.posterior_files import save_posterior
+
+        return save_posterior(self, folder)
+
+    def _points(self, theta: ArrayLike, batch: int) -> FloatArray:
+        points = np.asarray(theta, dtype=np.float64)
+        if points.ndim == 2:
+            points = np.broadcast_to(points, (batch, *points.shape))
+        if points.ndim != 3 or points.shape[0] != batch or points.shape[2] != self.prior.d:
+            raise ContractError(
+                f"points have shape {np.shape(theta)}, expected ({batch}, k, {self.prior.d}) "
+                f"or (k, {self.prior.d}) for {', '.join(self.prior.names)}"
+            )
+        return points
+
+    def _rows_each(self, n: int) -> int:
+        """Rows that one observation with n draws or points costs; sizes the chunks."""
+        return n
+
+    @abstractmethod
+    def _draw(
+        self, x: DataArray, n: int, rng: np.random.Generator, log_prob: bool, at: FloatArray | None
+    ) -> Draws:
+        """Kernel of `draw` for one chunk of checked observations."""
+
+    @abstractmethod
+    def _log_prob_at(self, theta: FloatArray, x: DataArray) -> FloatArray:
+        """Kernel of `log_prob`: theta (batch, k, d), x (batch, *shape) -> (batch, k)."""
+
+    # What storage asks for; see posterior_files.
+
+    def _config(self) -> dict[str, Any]:
+        """JSON-ready description from which the engine rebuilds the network."""
+        return {}
+
+    def _weights(self) -> dict[str, AnyArray]:
+        """Named weight arrays."""
+        return {}
+
+
+class NeuralPosterior(Posterior):
+    """A density network in unconstrained coordinates; write `_sample_u` and `_log_prob_u`.
+
+    Under constraints between parameters the network may leak: such draws are rejected, and
+    `log_prob` lacks the constant that makes up for them (`normalized` is False).
+    """
+
+    def __init__(self, context: PosteriorContext) -> None:
+        super().__init__(context)
+        self.normalized = not context.prior.constraints
+
+    @property
+    def transform(self) -> Transform:
+        """The fitted data transform."""
+        if self.context.transform is None:
+            raise ContractError(f"{self!r} has no fitted transform")
+        return self.context.transform
+
+    @abstractmethod
+    def _sample_u(
+        self, xt: DataArray, n: int, rng: np.random.Generator, log_prob: bool
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Draw points, shape (batch, n, d), and their log densities (batch, n) when asked."""
+
+    @abstractmethod
+    def _log_prob_u(self, u: FloatArray, xt: DataArray) -> FloatArray:
+        """Log density of unconstrained points u (batch, k, d), shape (batch, k)."""
+
+    def _draw(
+        self, x: DataArray, n: int, rng: np.random.Generator, log_prob: bool, at: FloatArray | None
+    ) -> Draws:
+        xt = self.transform(x)
+        theta, density = self._allowed_draws(xt, n, rng, log_prob)
+        return Draws(theta, density, None if at is None else self._density(at, xt))
+
+    def _log_prob_at(self, theta: FloatArray, x: DataArray) -> FloatArray:
+        return self._density(theta, self.transform(x))
+
+    def _density(self, theta: FloatArray, xt: DataArray) -> FloatArray:
+        inside = self.prior.contains(theta)
+        safe = np.where(inside[..., None], theta, self.prior.from_unit(np.full(self.prior.d, 0.5)))
+        density = self._log_prob_u(self.prior.to_unconstrained(safe), xt)
+        return np.where(inside, density + self.prior.log_abs_det_unconstrained(safe), -np.inf)
+
+    def _allowed_draws(
+        self, xt: DataArray, n: int, rng: np.random.Generator, log_prob: bool
+    ) -> tuple[FloatArray, FloatArray | None]:
+        theta, density = self._physical(xt, n, rng, log_prob)
+        if not self.prior.constraints:
+            return theta, density
+        # Bounds hold by construction, constraints do not: redraw what breaks them.
+        for _ in range(_MAX_TOP_UPS):
+            bad: BoolArray = ~self.prior.contains(theta)
+            rows = np.flatnonzero(bad.any(axis=1))
+            if len(rows) == 0:
+                return theta, density
+            k = max(2 * int(bad.sum(axis=1).max()), _MIN_TOP_UP)
+            fresh, fresh_density = self._physical(xt[rows], k, rng, log_prob)
+            good = self.prior.contains(fresh)
+            for j, i in enumerate(rows):
+                empty = np.flatnonzero(bad[i])
+                taken = np.flatnonzero(good[j])[: len(empty)]
+                theta[i, empty[: len(taken)]] = fresh[j, taken]
+                if density is not None and fresh_density is not None:
+                    density[i, empty[: len(taken)]] = fresh_density[j, taken]
+        rules = ", ".join(repr(c.expression) for c in self.prior.constraints)
+        raise ContractError(
+            f"posterior draws keep violating the prior's constraints {rules}: for {len(rows)} "
+            "observations hardly any of the network's probability lies where they hold"
+        )
+
+    def _physical(
+        self, xt: DataArray, n: int, rng: np.random.Generator, log_prob: bool
+    ) -> tuple[FloatArray, FloatArray | None]:
+        u, density = self._sample_u(xt, n, rng, log_prob)
+        theta = self.prior.from_unconstrained(u)
+        if density is not None:
+            density = density + self.prior.log_abs_det_unconstrained(theta)
+        return theta, density
+
+
+def _join(parts: list[Draws]) -> Draws:
+    def stack(name: str) -> FloatArray | None:
+        values = [getattr(p, name) for p in parts]
+        return None if values[0] is None else np.concatenate(values)
+
+    theta = np.concatenate([p.theta for p in parts])
+    return Draws(theta, stack("log_prob"), stack("log_prob_at"), stack("ess"))
