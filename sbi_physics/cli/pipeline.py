@@ -1,0 +1,399 @@
+"""`simulate`, `train`, `infer`, `validate`, `run` and `report`: the steps of a study."""
+
+from __future__ import annotations
+
+import contextlib
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sbi_physics.cli import options as opt
+from sbi_physics.cli.terminal import say, tell
+
+if TYPE_CHECKING:
+    from sbi_physics.coverage import Coverage
+    from sbi_physics.posterior import Posterior
+    from sbi_physics.simulator import Simulator
+    from sbi_physics.store import Simulations
+
+_NOT_GOOD_ENOUGH = ("FAIL", "UNINFORMATIVE", "INCONCLUSIVE")
+
+
+def simulate_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `simulate`."""
+    parser.add_argument("name", metavar="NAME", help="name of the simulator")
+    parser.add_argument(
+        "-n", type=opt.integer(1), metavar="N", required=True, help="number of simulations"
+    )
+    opt.add_output(parser, "STORE", "folder of the store; resumed if it exists")
+    opt.add_set(parser)
+    opt.add_fix(parser)
+    parser.add_argument(
+        "--purpose",
+        choices=("train", "pairs", "test"),
+        default="train",
+        help="train, or pairs and test to validate with; their simulations never overlap "
+        "(default: train)",
+    )
+    opt.add_seed(parser)
+    opt.add_workers(parser)
+
+
+def simulate(
+    *,
+    name: str,
+    n: int,
+    out: Path,
+    options: Sequence[str],
+    fix: Sequence[str],
+    purpose: str,
+    seed: int | None,
+    workers: int,
+) -> None:
+    """Fill a store with simulations, or go on filling it.
+
+    The same command resumes an interrupted store, a larger -n enlarges it.
+    """
+    from sbi_physics import registry
+    from sbi_physics.config import parse_assignments, parse_numbers
+    from sbi_physics.priors import Prior
+    from sbi_physics.progress import rich_progress
+    from sbi_physics.simulate import simulate as fill
+
+    simulator = registry.simulator(name, **parse_assignments(options, "--set"))
+    with _bad_input():
+        parameters = simulator.parameters.fix(parse_numbers(fix, "--fix"))
+    made = fill(
+        simulator,
+        n,
+        store=out,
+        prior=Prior(parameters, simulator.constraints),
+        seed=seed,
+        workers=workers,
+        purpose=purpose,
+        progress=rich_progress(),
+    )
+    invalid = f", {made.n_invalid:,} not finite and left out" if made.n_invalid else ""
+    say(f"{out}: {len(made):,} simulations of {name}{invalid}, seed {made.seed}")
+
+
+def train_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `train`."""
+    parser.add_argument("store", metavar="STORE", type=Path, help="simulation store")
+    parser.add_argument("--engine", metavar="NAME", required=True, help="name of the engine")
+    opt.add_output(parser, "DIR", "folder of the posterior")
+    opt.add_settings(parser)
+    opt.add_infer(parser)
+    parser.add_argument(
+        "--simulations",
+        dest="n",
+        type=opt.integer(10),
+        metavar="N",
+        help="use only the first so many (default: all)",
+    )
+    opt.add_seed(parser)
+
+
+def train(
+    *,
+    store: Path,
+    engine: str,
+    out: Path,
+    settings: Sequence[str],
+    infer: Sequence[str] | None,
+    n: int | None,
+    seed: int | None,
+) -> None:
+    """Train an engine on a store."""
+    from sbi_physics import registry
+    from sbi_physics.config import parse_assignments
+    from sbi_physics.progress import rich_progress
+    from sbi_physics.seeding import fresh_seed
+
+    chosen = registry.engine(engine)
+    resolved = chosen.settings(**parse_assignments(settings, "--setting"))
+    simulations = _open(store, n)
+    names = tuple(infer or simulations.parameters.interest)
+    with _bad_input():
+        simulations.parameters.with_interest(names)
+    posterior = chosen.train(
+        simulations,
+        resolved,
+        infer=names,
+        seed=fresh_seed() if seed is None else seed,
+        progress=rich_progress(),
+    )
+    posterior.save(out)
+    say(
+        f"{out}: posterior of {', '.join(posterior.prior.names)} by {engine}, trained on "
+        f"{len(simulations):,} simulations, seed {posterior.context.seed}"
+    )
+
+
+def infer_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `infer`."""
+    opt.add_posterior_folder(parser)
+    opt.add_output(parser, "FILE.nc", "netCDF file to write; ArviZ reads it")
+    opt.add_observation(parser)
+    opt.add_samples(parser)
+    opt.add_seed(parser)
+
+
+def infer(
+    *,
+    folder: Path,
+    out: Path,
+    observation: str | None,
+    fiducial: str | None,
+    samples: int,
+    seed: int | None,
+) -> None:
+    """Sample the posterior of one observation."""
+    from sbi_physics.cli import render
+    from sbi_physics.errors import ConfigError
+    from sbi_physics.interop import write_netcdf
+    from sbi_physics.progress import rich_progress
+    from sbi_physics.seeding import fresh_seed, generator
+    from sbi_physics.study.plan import inferred_truth, observe
+    from sbi_physics.study.table import summarize
+
+    if observation is None and fiducial is None:
+        raise ConfigError("give either --observation FILE or --fiducial NAME")
+    posterior = _load(folder)
+    simulator = _simulator_of(posterior)
+    outer = posterior.context.simulation_prior
+    fixed = {} if outer is None else {p.name: p.bounds[0] for p in outer.parameters if p.is_fixed}
+    chosen = fresh_seed() if seed is None else seed
+    observed = observe(simulator, chosen, observation=observation, fiducial=fiducial, fix=fixed)
+    rng = generator(chosen, "posterior")
+    theta = posterior.draw(observed.x[None], samples, rng, progress=rich_progress()).theta[0]
+    write_netcdf(out, theta, posterior, x=observed.x)
+    truth = inferred_truth(observed, posterior.prior.names)
+    render.show_table(summarize(theta, posterior.prior, truth), observed.source)
+    say(f"{out}: {samples:,} samples, seed {chosen}")
+
+
+def validate_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `validate`."""
+    opt.add_posterior_folder(parser)
+    parser.add_argument(
+        "--simulations",
+        dest="store",
+        metavar="STORE",
+        type=Path,
+        help="store of fresh pairs (default: simulate them)",
+    )
+    parser.add_argument(
+        "--pairs",
+        type=opt.integer(20),
+        default=1000,
+        metavar="N",
+        help="fresh pairs to simulate, or to use of the store (default: 1000)",
+    )
+    parser.add_argument(
+        "--draws",
+        type=opt.integer(10),
+        default=999,
+        metavar="L",
+        help="posterior draws for each pair (default: 999)",
+    )
+    opt.add_output(parser, "FILE.json", "file for the full record", required=False)
+    opt.add_seed(parser)
+    opt.add_workers(parser)
+    opt.add_strict(parser)
+    opt.add_json(parser)
+
+
+def validate(
+    *,
+    folder: Path,
+    store: Path | None,
+    pairs: int,
+    draws: int,
+    out: Path | None,
+    seed: int | None,
+    workers: int,
+    strict: bool,
+    as_json: bool,
+) -> int:
+    """Validate a posterior on fresh simulations."""
+    from sbi_physics.errors import ConfigError
+    from sbi_physics.progress import rich_progress
+    from sbi_physics.seeding import fresh_seed
+    from sbi_physics.simulate import simulate as fill
+    from sbi_physics.validate import validate as check
+
+    posterior = _load(folder)
+    chosen = fresh_seed() if seed is None else seed
+    prior = posterior.context.simulation_prior
+    if store is not None:
+        fresh = _open(store, pairs)
+    elif prior is None:
+        raise ConfigError(
+            f"the posterior in {folder} does not say which prior its simulations were drawn from; "
+            "give fresh pairs with --simulations STORE"
+        )
+    else:
+        fresh = fill(
+            _simulator_of(posterior),
+            pairs,
+            prior=prior,
+            seed=chosen,
+            workers=workers,
+            purpose="pairs",
+            progress=rich_progress(),
+        )
+    coverage = check(posterior, fresh, n_draws=draws, seed=chosen, progress=rich_progress())
+    if out is not None:
+        coverage.to_json(out)
+    if as_json:
+        say(coverage.to_json())
+    else:
+        say(coverage.summary())
+        say(f"seed {chosen}" + (f", full record in {out}" if out else ""))
+    return _exit_code(coverage, strict)
+
+
+def run_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `run`."""
+    parser.add_argument(
+        "study", metavar="NAME|RUN.YAML", help="name of a simulator, or a run file"
+    )
+    parser.add_argument("--engine", metavar="NAME", help="name of the engine (default: sbi-npe)")
+    opt.add_set(parser)
+    opt.add_settings(parser)
+    opt.add_infer(parser)
+    opt.add_fix(parser)
+    parser.add_argument(
+        "--budget",
+        metavar="NAME",
+        help="amount of work: quick, standard, thorough (default: standard)",
+    )
+    for flag, least, text in (
+        ("--simulations", 10, "training simulations"),
+        ("--pairs", 20, "fresh pairs to validate on"),
+        ("--draws", 10, "posterior draws for each pair"),
+    ):
+        parser.add_argument(
+            flag, type=opt.integer(least), metavar="N", help=f"{text} (default: by budget)"
+        )
+    opt.add_observation(parser)
+    opt.add_samples(parser, default=None)
+    opt.add_seed(parser)
+    opt.add_workers(parser, default=None)
+    parser.add_argument(
+        "--share-simulations",
+        dest="simulations_store",
+        metavar="STORE",
+        help="store of training simulations to share between runs",
+    )
+    opt.add_output(
+        parser, "RUNDIR", "run directory (default: runs/<simulator>-<engine>)", required=False
+    )
+    opt.add_strict(parser)
+
+
+def run(
+    *,
+    study: str,
+    out: Path | None,
+    strict: bool,
+    options: Sequence[str],
+    settings: Sequence[str],
+    fix: Sequence[str],
+    **values: int | str | list[str] | None,
+) -> int:
+    """Go from a simulator to a validated posterior and a report.
+
+    Stages whose inputs are unchanged are skipped, so the same command resumes an interrupted run.
+    """
+    from sbi_physics.cli import render
+    from sbi_physics.config import make_config, parse_assignments, parse_numbers, read_config
+    from sbi_physics.progress import rich_progress
+    from sbi_physics.study import run as carry_out
+
+    is_file = study.endswith((".yaml", ".yml"))
+    base = read_config(study) if is_file else make_config({"simulator": study}, "command line")
+    config = base.updated(
+        {
+            "options": parse_assignments(options, "--set") or None,
+            "settings": parse_assignments(settings, "--setting") or None,
+            "fix": parse_numbers(fix, "--fix") or None,
+            **values,
+        }
+    )
+    if base.settings and config.engine != base.engine:
+        tell("run", f"the settings in {study} are for {base.engine}; {config.engine} starts anew")
+    done = carry_out(config, directory=out, tell=tell, progress=rich_progress())
+    render.show_study(done)
+    return _exit_code(done.coverage, strict)
+
+
+def report_arguments(parser: ArgumentParser) -> None:
+    """Declare the arguments of `report`."""
+    parser.add_argument("directory", metavar="RUNDIR", type=Path, help="a run directory")
+
+
+def report(*, directory: Path) -> None:
+    """Write the report of a finished run again."""
+    from sbi_physics.cli import render
+    from sbi_physics.study.work import rewrite_report
+
+    render.show_study(rewrite_report(directory, tell))
+
+
+def _exit_code(coverage: Coverage, strict: bool) -> int:
+    return 1 if strict and coverage.verdict in _NOT_GOOD_ENOUGH else 0
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """Call a broken contract what it is when the values come from the command line."""
+    from sbi_physics.errors import ConfigError, ContractError
+
+    try:
+        yield
+    except ContractError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _open(store: Path, n: int | None) -> Simulations:
+    from sbi_physics.errors import ConfigError
+    from sbi_physics.store import SimulationStore
+
+    if not store.is_dir():
+        raise ConfigError(f"there is no store {str(store)!r} (current folder: {Path.cwd()})")
+    with SimulationStore.open(store, "r") as opened:
+        return opened.simulations(n=n)
+
+
+def _load(folder: Path) -> Posterior:
+    """Load a posterior; a run directory holds its own in the folder `posterior`."""
+    from sbi_physics.errors import ConfigError
+    from sbi_physics.posterior_files import load_posterior
+
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {str(folder)!r} (current folder: {Path.cwd()})")
+    inner = folder / "posterior"
+    return load_posterior(inner if (inner / "posterior.json").is_file() else folder)
+
+
+def _simulator_of(posterior: Posterior) -> Simulator:
+    """Rebuild the simulator a posterior was trained on."""
+    from sbi_physics import registry
+    from sbi_physics.errors import ConfigError
+
+    identity = posterior.context.simulator
+    if identity is None:
+        raise ConfigError(
+            "this posterior was trained on bare arrays: it knows no simulator to read or simulate "
+            "observations with"
+        )
+    simulator = registry.simulator(identity.name, **identity.options)
+    if simulator.version != identity.version:
+        raise ConfigError(
+            f"the posterior was trained with version {identity.version} of {identity.name!r}; "
+            f"version {simulator.version} is installed. Install the older one, or train again"
+        )
+    return simulator

@@ -1,0 +1,221 @@
+"""Tables and coloured lines, by rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sbi_physics.cli.terminal import say
+
+if TYPE_CHECKING:
+    from sbi_physics.doctor import Diagnosis
+    from sbi_physics.study import ParameterRow, Study
+
+_COLOURS: Final = {"PASS": "green", "MARGINAL": "yellow", "FAIL": "red"}
+_WIDTH_ELSEWHERE: Final = 140
+"""Columns when standard output is no terminal: tables must not break in logs."""
+
+
+def show_study(study: Study) -> None:
+    """Print the posterior, the verdict, the times and the path of the report."""
+    console = _console()
+    show_table(study.table(), study.observation_source)
+    coverage = study.coverage
+    colour = _COLOURS.get(coverage.verdict, "magenta")
+    labels = f" ({', '.join(coverage.labels)})" if coverage.labels else ""
+    console.print(Text.assemble("Verdict: ", (coverage.verdict, f"bold {colour}"), labels))
+    console.print(Text(f"  {coverage.reason}"))
+    from sbi_physics.study.stages import duration
+
+    times = " · ".join(f"{name} {duration(s)}" for name, s in study.seconds.items())
+    console.print(Text(f"Time: {times}"))
+    say(f"Report: {study.report_path}")
+
+
+def show_table(rows: Sequence[ParameterRow], source: str) -> None:
+    """Print medians and intervals in physical units."""
+    has_truth = any(row.truth is not None for row in rows)
+    headings = ["parameter", "unit", "median", "68 % interval", "95 % interval"]
+    table = _table(f"Posterior for the observation {source}", headings)
+    if has_truth:
+        table.add_column("truth", justify="right")
+    table.add_column("")
+    for row in rows:
+        truth = [number(row.truth)] if row.truth is not None else []
+        edge = f"reaches the {' and '.join(row.edges)} prior edge" if row.edges else ""
+        table.add_row(
+            *_texts(
+                row.name,
+                row.unit,
+                number(row.median),
+                _interval(row.interval_68),
+                _interval(row.interval_95),
+                *truth,
+                edge,
+            )
+        )
+    _console().print(table)
+
+
+def show_record(record: Mapping[str, Any]) -> None:
+    """Print what `describe` says about a simulator or an engine."""
+    console = _console()
+    console.print(Text.assemble((record["name"], "bold"), f"  {record['summary']}"))
+    source = f"{record['distribution']} {record['distribution_version']}"
+    console.print(
+        Text(f"from {source.strip()}; {', '.join(record['references']) or 'no reference'}")
+    )
+    if record["kind"] == "engine":
+        _print_fields("Settings (--setting name=value)", record["settings"])
+        return
+    table = _table("Parameters", ["name", "role", "unit", "prior", "scale", "description"])
+    for p in record["parameters"]:
+        table.add_row(
+            *_texts(p["name"], p["role"], p["unit"], p["prior_text"], p["scale"], p["description"])
+        )
+    console.print(table)
+    for rule in record["constraints"]:
+        console.print(Text(f"  constraint: {rule}"))
+    data = record["observable"]
+    unit = f" [{data['unit']}]" if data["unit"] else ""
+    shape = " x ".join(map(str, data["shape"]))
+    files = "reads observations from files" if record["reads_observations"] else "no file reader"
+    console.print(Text(f"Data: {data['kind']} of {shape}{unit}; {files}"))
+    if record["options"]:
+        _print_fields("Options (--set name=value)", record["options"])
+    if record["fiducials"]:
+        points = _table("Fiducial points (--fiducial name)", ["name", "values"])
+        for name, point in record["fiducials"].items():
+            points.add_row(*_texts(name, ", ".join(f"{k} {number(v)}" for k, v in point.items())))
+        console.print(points)
+    budgets = _table("Budgets (--budget name)", ["name", "simulations", "pairs", "training"])
+    for name, budget in record["budgets"].items():
+        training = ", ".join(f"{k} {v}" for k, v in budget["training"].items())
+        budgets.add_row(
+            *_texts(name, f"{budget['simulations']:,}", f"{budget['pairs']:,}", training)
+        )
+    console.print(budgets)
+    _print_files(console, record["data_files"])
+    for line in record["citation"]:
+        console.print(Text(f"Cite: {line}"))
+
+
+def show_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print what `doctor` found."""
+    console = _console()
+    machine = diagnosis.machine
+    memory = machine.memory_available_gb
+    threads = ", ".join(f"{k}={v}" for k, v in machine.threads.items()) or "no limit set"
+    for line in (
+        f"sbi-physics {diagnosis.version} (plugin contract {diagnosis.api_version})",
+        f"Python {diagnosis.python} at {diagnosis.executable}",
+        f"{machine.platform}, {machine.cpus} processors, threads: {threads}",
+        f"memory available: {'unknown' if memory is None else f'{memory:g} GB'}, "
+        f"disk free here: {machine.disk_free_gb:g} GB",
+    ):
+        console.print(Text(line))
+    plugins = _table("Plugins", ["plugin", "distribution", "version"])
+    for source in diagnosis.plugins:
+        plugins.add_row(*_texts(source.plugin, source.distribution, source.version))
+    console.print(plugins)
+    parts = _table("Simulators and engines", ["kind", "name", "from", "works"])
+    for part in diagnosis.components:
+        works = Text("yes", "green") if part.works else Text("no", "bold red")
+        parts.add_row(*_texts(part.kind, part.name, part.source), works)
+    console.print(parts)
+    _print_files(
+        console,
+        [
+            {"name": f.name, "path": f.path, "found": f.found, "how_to_get": f.how_to_get}
+            for f in diagnosis.files
+        ],
+    )
+    for failure in diagnosis.failures:
+        console.print(Text(f"\n{failure.plugin} ({failure.stage}): {failure.error}", "bold red"))
+        console.print(Text(f"  {failure.remedy}"))
+        if failure.traceback:
+            console.print(Text(failure.traceback, "dim"))
+    for part in diagnosis.components:
+        if not part.works:
+            console.print(Text(f"\n{part.kind} {part.name}: {part.error}", "bold red"))
+            console.print(Text(part.traceback, "dim"))
+    for remark in diagnosis.warnings:
+        console.print(Text(f"Note: {remark}", "yellow"))
+    verdict = "everything works" if diagnosis.is_healthy else "something is broken, see above"
+    console.print(Text(verdict, "bold green" if diagnosis.is_healthy else "bold red"))
+
+
+def number(value: float) -> str:
+    """Return a number with four significant digits."""
+    return f"{value:.4g}"
+
+
+def _interval(ends: tuple[float, float]) -> str:
+    return f"[{number(ends[0])}, {number(ends[1])}]"
+
+
+def _print_fields(title: str, fields: Iterable[Mapping[str, Any]]) -> None:
+    table = _table(title, ["name", "type", "unit", "value", "accepted", "description"])
+    for field in fields:
+        value = field["value"] if "value" in field else field["default"]
+        table.add_row(
+            *_texts(
+                field["name"],
+                field["type"],
+                field["unit"],
+                "none" if value is None else str(value),
+                _accepted(field),
+                field["description"],
+            )
+        )
+    _console().print(table)
+
+
+def _accepted(field: Mapping[str, Any]) -> str:
+    if field["choices"]:
+        return ", ".join(map(str, field["choices"]))
+    limits = []
+    for key, sign in (
+        ("minimum", "≥"),
+        ("exclusive_minimum", ">"),
+        ("maximum", "≤"),
+        ("exclusive_maximum", "<"),
+    ):
+        if key in field:
+            limits.append(f"{sign} {number(field[key])}")
+    if field["optional"]:
+        limits.append("or null")
+    return " ".join(limits)
+
+
+def _print_files(console: Console, files: Sequence[Mapping[str, Any]]) -> None:
+    if not files:
+        return
+    table = _table("Optional data", ["what", "found", "path", "how to get it"])
+    for file in files:
+        found = Text("yes", "green") if file["found"] else Text("no", "yellow")
+        advice = "" if file["found"] else file["how_to_get"]
+        table.add_row(Text(file["name"]), found, Text(file["path"] or ""), Text(advice))
+    console.print(table)
+
+
+def _texts(*cells: str) -> list[Text]:
+    # Text, not str: rich would read [m] as markup.
+    return [Text(cell) for cell in cells]
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading)
+    return table
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH_ELSEWHERE)
