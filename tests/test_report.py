@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sbi_physics.distributions import LogUniform, Uniform
+from sbi_physics.parameters import Parameter
+from sbi_physics.progress import SILENT
+from sbi_physics.report import ReportInput, render_report, write_report
+from sbi_physics.report.text import duration, number, p_value, symbol, unit
+from sbi_physics.simulate import simulate
+from sbi_physics.testing import ToyGaussian
+from sbi_physics.training import TrainingHistory
+from sbi_physics.validate import validate
+
+VOID = {"meta", "img", "source", "br", "link"}
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    median: float
+    interval_68: tuple[float, float]
+    interval_95: tuple[float, float]
+    truth: float | None
+    edges: tuple[str, ...]
+
+
+class Page(HTMLParser):
+    """Collects what a page loads and checks that tags are closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.alts: list[str] = []
+        self.mismatched: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.loads += [values[k] for k in ("src", "srcset", "href", "data") if k in values]
+        if tag == "img":
+            self.alts.append(values.get("alt", ""))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        while (
+            self.open and self.open[-1] in ("tr", "td", "th", "li", "p") and self.open[-1] != tag
+        ):
+            self.open.pop()
+        if not self.open or self.open.pop() != tag:
+            self.mismatched.append(tag)
+
+
+@pytest.fixture(scope="module")
+def record() -> ReportInput:
+    toy = ToyGaussian(kind="spectrum", noise=0.4)
+    posterior = toy.reference_posterior()
+    pairs = simulate(toy, 250, seed=1, purpose="pairs", progress=SILENT)
+    rng = np.random.default_rng(1)
+    theta = toy.theta("offset")
+    x = toy.simulate(theta[None], rng)
+    samples = posterior.sample(x, 1500, rng)[0]
+    rows = [
+        Row(
+            name,
+            *(float(np.median(column)),),
+            tuple(np.quantile(column, (0.16, 0.84))),
+            tuple(np.quantile(column, (0.025, 0.975))),
+            float(value),
+            ("upper",) if name == "theta_1" else (),
+        )
+        for name, column, value in zip(posterior.prior.names, samples.T, theta, strict=True)
+    ]
+    loss = tuple(float(v) for v in 2 + np.exp(-np.arange(20) / 5))
+    return ReportInput(
+        title="toy <study> & more",
+        simulator=toy.identity,
+        simulator_summary=toy.summary,
+        engine="exact",
+        settings={"max_epochs": 20, "max_seconds": None},
+        prior=posterior.prior,
+        table=rows,
+        samples=samples,
+        observable=toy.observable,
+        observation=x[0],
+        observation_source="a simulation at the fiducial point 'offset'",
+        coverage=validate(posterior, pairs, n_draws=99, seed=1, progress=SILENT),
+        simulation_prior=toy.prior,
+        predictive=toy.simulate(samples[:50], rng),
+        history=TrainingHistory(loss, loss, 19, 3.0, "max_epochs"),
+        n_simulations=5000,
+        n_invalid=3,
+        seconds={"simulate": 12.0, "train": 75.4},
+        seeds={"run": 7},
+        versions={"python": "3.11"},
+        hashes={"pairs": "ab" * 32},
+        citations=["Someone et al., arXiv:0000.00000"],
+        config="simulator: toy-gaussian\n",
+        machine="2 cores",
+    )
+
+
+@pytest.fixture(scope="module")
+def written(record, tmp_path_factory) -> Path:
+    return write_report(record, tmp_path_factory.mktemp("report") / "out")
+
+
+@pytest.fixture(scope="module")
+def page(written) -> str:
+    return written.read_text(encoding="utf-8")
+
+
+def test_the_page_stands_alone_and_is_well_formed(written, page):
+    assert written.name == "report.html"
+    parsed = Page(page)
+    assert parsed.mismatched == []
+    assert parsed.open == []
+    assert all(item.startswith("data:image/png;base64,") for item in parsed.loads)
+    assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
+    # Seven figures, each for light and dark.
+    assert len(parsed.loads) == 14
+    assert all(len(alt) > 20 for alt in parsed.alts)
+    names = {p.name for p in (written.parent / "figures").iterdir()}
+    assert names == {
+        f"{n}.png"
+        for n in ("corner", "observation", "coverage", "ranks", "pp", "recovery", "loss")
+    }
+
+
+def test_the_page_says_what_was_found_and_what_was_run(record, page):
+    for expected in (
+        record.coverage.verdict,
+        "How to read this",
+        "Clopper–Pearson",
+        "toy-gaussian",
+        "1 min 15 s",
+        "ab" * 32,
+        "arXiv:0000.00000",
+        "arXiv:2110.06581",
+        "simulator: toy-gaussian",
+        "reaches the prior's upper edge",
+        "5000 valid, 3 failed",
+        "max_epochs",
+        "tolerance",
+    ):
+        assert expected in re.sub(r"\s+", " ", page) or expected in page, expected
+    verdict, table = page.index('class="word"'), page.index("<h2>Posterior")
+    assert verdict < table
+
+
+def test_user_text_is_escaped(page):
+    assert "toy &lt;study&gt; &amp; more" in page
+    assert "<study>" not in page
+
+
+def test_the_expected_coverage_table_holds_the_numbers_of_the_record(record, page):
+    for level in (0.383, 0.683, 0.90, 0.954):
+        value, low, high = record.coverage.ecp(level)
+        cell = rf"{value:.3f}\s*<span class=\"soft\">\[{low:.3f}, {high:.3f}\]"
+        assert re.search(cell, page)
+
+
+def test_a_study_with_less_to_show_still_has_a_page(record):
+    rng = np.random.default_rng(1)
+    draws_only = replace(
+        record,
+        simulator=None,
+        predictive=None,
+        history=None,
+        simulation_prior=None,
+        seconds={},
+        table=[replace(r, truth=None) for r in record.table],
+        coverage=validate(
+            lambda x, n: rng.uniform(-1, 1, (len(x), n, 2)),
+            simulate(ToyGaussian(noise=0.4), 60, seed=3, purpose="pairs", progress=SILENT),
+            n_draws=19,
+            seed=1,
+            progress=SILENT,
+        ),
+    )
+    page = render_report(draws_only)
+    assert "INCONCLUSIVE" in page
+    assert "Training</h2>" not in page
+    assert Page(page).mismatched == []
+
+
+@pytest.mark.parametrize(
+    ("label", "html"),
+    [
+        ("m_a", "<i>m<sub>a</sub></i>"),
+        (r"g_{a\gamma}", "<i>g<sub>aγ</sub></i>"),
+        (r"\Gamma", "<i>Γ</i>"),
+        (r"\mathrm{B}_0^2", None),
+        (r"\frac{a}{b}", "x"),
+        ("", "x"),
+    ],
+)
+def test_symbols_become_html_or_fall_back_to_the_name(label, html):
+    found = str(symbol(Parameter("x", Uniform(0, 1), label=label)))
+    assert "\\" not in found
+    assert "{" not in found
+    if html is not None:
+        assert found == html
+
+
+def test_units_numbers_and_times_read_well():
+    assert unit("1e-11 GeV-1") == "10<sup>−11</sup> GeV<sup>−1</sup>"
+    assert unit("uG") == "µG"
+    assert unit("<b>") == "&lt;b&gt;"
+    assert number(12.345, 0.21) == "12.35"
+    assert number(-0.5) == "−0.500"
+    assert number(3.2e-9) == "3.20×10<sup>−9</sup>"
+    assert p_value(0.0321) == "0.032"
+    assert p_value(1.3e-9) == "1.3×10<sup>−9</sup>"
+    assert p_value(0.0) == "&lt;10<sup>−300</sup>"
+    assert [duration(s) for s in (3.21, 42, 75.4, 4000)] == [
+        "3.2 s",
+        "42 s",
+        "1 min 15 s",
+        "1 h 6 min",
+    ]
+
+
+def test_a_logarithmic_prior_is_described_in_the_page(record):
+    parameter = Parameter("g", LogUniform(1e-2, 1e2), unit="1e-11 GeV-1", label="g")
+    prior = type(record.prior)([parameter, record.prior.parameters[1]])
+    samples = np.abs(record.samples) + 0.1
+    rows = [replace(record.table[0], name="g"), record.table[1]]
+    page = render_report(replace(record, prior=prior, samples=samples, table=rows))
+    assert "10<sup>−11</sup> GeV<sup>−1</sup>" in page
+    assert "log10" in page

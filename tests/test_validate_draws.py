@@ -1,0 +1,463 @@
+"""The verdict on draws of a posterior whose exact form is known.
+
+Model: theta ~ N(0, 1)^2, x = theta + noise with covariance 0.25 [[1, 0.6], [0.6, 1]]; the exact
+posterior has standard deviations 0.434 and correlation 0.517.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy import special
+
+from sbi_physics.coverage import Coverage
+from sbi_physics.distributions import LogUniform, Normal, Uniform
+from sbi_physics.errors import UnknownNameError, ValidationError
+from sbi_physics.parameters import Parameter
+from sbi_physics.priors import Prior
+from sbi_physics.validate import validate_draws
+
+PRIOR = Prior([Parameter("a", Normal(0.0, 1.0)), Parameter("b", Normal(0.0, 1.0))])
+NOISE = 0.25 * np.array([[1.0, 0.6], [0.6, 1.0]])
+COVARIANCE = np.linalg.inv(np.eye(2) + np.linalg.inv(NOISE))
+SD = np.sqrt(np.diag(COVARIANCE))
+
+
+@dataclass
+class Case:
+    """Truth, data and a Gaussian posterior for each of n observations."""
+
+    theta: np.ndarray
+    x: np.ndarray
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    def validate(
+        self, rng: np.random.Generator, n_draws: int = 199, **changes: object
+    ) -> Coverage:
+        arrays = self.arrays(rng, n_draws)
+        return validate_draws(rng=rng, **{**arrays, **changes})
+
+    def arrays(self, rng: np.random.Generator, n_draws: int = 199) -> dict[str, object]:
+        root = np.linalg.cholesky(self.covariance)
+        z = rng.standard_normal((len(self.theta), n_draws, 2))
+        draws = self.mean[:, None] + z @ root.T
+        return {
+            "theta": self.theta,
+            "draws": draws,
+            "x": self.x,
+            "log_prob_true": self.density(self.theta[:, None])[:, 0],
+            "log_prob_draws": self.density(draws),
+            "normalized": True,
+            "prior": PRIOR,
+        }
+
+    def density(self, points: np.ndarray) -> np.ndarray:
+        residual = points - self.mean[:, None]
+        inverse = np.linalg.inv(self.covariance)
+        quadratic = np.einsum("nki,ij,nkj->nk", residual, inverse, residual)
+        constant = np.linalg.slogdet(self.covariance)[1] + 2 * np.log(2 * np.pi)
+        return -0.5 * (quadratic + constant)
+
+
+def gaussian_case(
+    n: int,
+    rng: np.random.Generator,
+    *,
+    width: float = 1.0,
+    bias: tuple[float, float] = (0.0, 0.0),
+    is_prior: bool = False,
+    correlation: float = 1.0,
+) -> Case:
+    theta = rng.standard_normal((n, 2))
+    x = theta + rng.standard_normal((n, 2)) @ np.linalg.cholesky(NOISE).T
+    if is_prior:
+        return Case(theta, x, np.zeros((n, 2)), np.eye(2))
+    mean = x @ (COVARIANCE @ np.linalg.inv(NOISE)).T + np.array(bias) * SD
+    covariance = width**2 * COVARIANCE
+    covariance = covariance * np.array([[1.0, correlation], [correlation, 1.0]])
+    return Case(theta, x, mean, covariance)
+
+
+def test_an_exact_posterior_is_rejected_at_the_stated_rate():
+    rng = np.random.default_rng(20260101)
+    p = np.array([gaussian_case(200, rng).validate(rng, 99).p_global for _ in range(200)])
+    # Central 99.9 % of Binomial(200, 0.05) and Binomial(200, 0.01).
+    assert 2 <= np.sum(p < 0.05) <= 21
+    assert np.sum(p < 0.01) <= 8
+
+
+def test_each_single_test_has_uniform_p_values_for_an_exact_posterior():
+    rng = np.random.default_rng(2)
+    results = [gaussian_case(200, rng).validate(rng, 9) for _ in range(200)]
+    for k, name in enumerate(("sbc:a", "sbc:b", "hpd")):
+        assert results[0].tests[k].name == name
+        p = np.array([r.tests[k].p_value for r in results])
+        assert 2 <= np.sum(p < 0.05) <= 21
+        assert 75 <= np.sum(p < 0.5) <= 125
+
+
+DEFECTS = {
+    "over0.8": ({"width": 0.8}, ("overconfident",)),
+    "under1.25": ({"width": 1.25}, ("conservative",)),
+    "bias0.2_one": ({"bias": (0.2, 0.0)}, ("biased:a",)),
+    "bias0.2_all": ({"bias": (0.2, 0.2)}, ("biased:a", "biased:b")),
+    "corr_flip": ({"correlation": -1.0}, ("overconfident",)),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_planted_defect_fails_and_is_named(defect):
+    changes, expected = DEFECTS[defect]
+    rng = np.random.default_rng(3)
+    results = [gaussian_case(1000, rng, **changes).validate(rng, 99) for _ in range(20)]
+    # The power is at least 0.99: two misses in 20 happen in 1.7 % of the seeds.
+    assert sum(r.verdict == "FAIL" for r in results) >= 19
+    # Labels need an effect beyond 2.6 to 3 standard errors of its own.
+    assert sum(set(expected) <= set(r.labels) for r in results) >= 18
+    wrong = [set(r.labels) - set(expected) for r in results]
+    assert sum(bool(w) for w in wrong) <= 2
+
+
+@pytest.mark.parametrize("width", [0.9, 1.1])
+def test_a_ten_percent_width_error_is_found_with_a_thousand_pairs(width):
+    rng = np.random.default_rng(4)
+    results = [gaussian_case(1000, rng, width=width).validate(rng) for _ in range(15)]
+    # The measured power is 0.99: two misses in 15 happen in 1 % of the seeds.
+    assert sum(r.verdict == "FAIL" for r in results) >= 14
+
+
+def test_a_flipped_correlation_is_invisible_to_marginal_ranks_alone():
+    rng = np.random.default_rng(5)
+    case = gaussian_case(1000, rng, correlation=-1.0)
+    with_density = case.validate(rng)
+    marginal = case.validate(rng, log_prob_true=None, log_prob_draws=None)
+    assert with_density.verdict == "FAIL"
+    assert {t.name for t in with_density.tests if t.p_holm < 0.01} == {"hpd"}
+    assert marginal.verdict in ("PASS", "MARGINAL")
+
+
+def test_a_common_bias_is_invisible_to_highest_density_regions_alone():
+    rng = np.random.default_rng(6)
+    result = gaussian_case(1000, rng, bias=(0.2, 0.2)).validate(rng)
+    p = {t.name: t.p_holm for t in result.tests}
+    assert p["hpd"] > 0.01
+    assert p["sbc:a"] < 0.01
+    assert p["sbc:b"] < 0.01
+
+
+def test_a_posterior_that_repeats_the_prior_is_uninformative_and_never_passes():
+    rng = np.random.default_rng(7)
+    for _ in range(10):
+        result = gaussian_case(400, rng, is_prior=True).validate(rng)
+        assert result.verdict in ("UNINFORMATIVE", "FAIL")
+        assert result.gain.mean == pytest.approx(0.0, abs=1e-9)
+        draws_only = gaussian_case(400, rng, is_prior=True).validate(
+            rng, log_prob_true=None, log_prob_draws=None
+        )
+        assert draws_only.gain_kind == "moments"
+        assert draws_only.verdict in ("UNINFORMATIVE", "FAIL")
+
+
+def test_the_scores_agree_with_their_closed_forms():
+    rng = np.random.default_rng(8)
+    result = gaussian_case(10_000, rng).validate(rng, 9)
+    entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * COVARIANCE)[1]
+    information = -0.5 * np.linalg.slogdet(COVARIANCE)[1]
+    assert result.gain_kind == "information"
+    assert abs(result.nll.mean - entropy) < 4 * result.nll.standard_error
+    assert abs(result.gain.mean - information) < 4 * result.gain.standard_error
+    assert result.nll.standard_error == pytest.approx(1 / np.sqrt(10_000), rel=0.05)
+
+
+def test_the_gain_from_moments_equals_the_information_gain_for_gaussians():
+    rng = np.random.default_rng(9)
+    case = gaussian_case(2000, rng)
+    moments = case.validate(rng, 999, log_prob_true=None, log_prob_draws=None)
+    information = -0.5 * np.linalg.slogdet(COVARIANCE)[1]
+    assert abs(moments.gain.mean - information) < 4 * moments.gain.standard_error
+    assert moments.nll is None
+
+
+def test_expected_coverage_at_a_level_agrees_with_the_closed_form():
+    rng = np.random.default_rng(10)
+    result = gaussian_case(8000, rng, width=0.8).validate(rng, 399)
+    for level in (0.383, 0.683, 0.90, 0.954):
+        # Claimed radius^2 = -2 ln(1 - level) in units of the claimed width, 0.8 of the true one.
+        expected = 1 - (1 - level) ** (0.8**2)
+        ecp, low, high = result.ecp(level)
+        # 4 standard errors of 8000 pairs, and half a rank.
+        assert ecp == pytest.approx(expected, abs=0.025)
+        assert low < ecp < high
+    area = result.effect("area", "hpd")
+    # A = int_0^1 (1 - (1 - t)^0.64) dt - 1/2.
+    assert area.value == pytest.approx(1 - 1 / 1.64 - 0.5, abs=0.01)
+    assert result.effect("width", "sbc:a").value == pytest.approx(1.25, abs=0.03)
+    # Central intervals of one parameter cover 2 Phi(0.8 z) - 1.
+    one = result.ecp(0.683, "a")[0]
+    assert one == pytest.approx(2 * special.ndtr(0.8 * special.ndtri(0.8415)) - 1, abs=0.025)
+
+
+def test_the_expected_coverage_is_the_same_on_either_side_of_storage(tmp_path):
+    rng = np.random.default_rng(11)
+    arrays = gaussian_case(300, rng).arrays(rng)
+    arrays["log_prob_true"][3] = np.nan
+    arrays["log_prob_true"][4] = -np.inf
+    result = validate_draws(rng=rng, blocks=[("a",)], **arrays)
+    result.to_json(tmp_path / "coverage.json")
+    again = Coverage.from_json(tmp_path / "coverage.json")
+    assert again.to_json() == result.to_json()
+    assert again.summary() == result.summary()
+    assert again.prior == PRIOR
+    for name in result.quantities:
+        assert np.array_equal(again.pit[name], result.pit[name], equal_nan=True)
+    assert again.ecp(0.9) == result.ecp(0.9)
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "not readable"), ("{}", "schema None")])
+def test_a_damaged_record_is_refused(tmp_path, text, message):
+    (tmp_path / "coverage.json").write_text(text)
+    with pytest.raises(ValidationError, match=message):
+        Coverage.from_json(tmp_path / "coverage.json")
+
+
+def test_a_record_without_an_entry_is_refused(tmp_path):
+    rng = np.random.default_rng(12)
+    data = gaussian_case(200, rng).validate(rng, 19).to_dict()
+    del data["pit"]
+    with pytest.raises(ValidationError, match="lacks the entry 'pit'"):
+        Coverage.from_dict(data)
+
+
+def test_the_same_generator_gives_the_same_verdict_and_the_seed_is_recorded():
+    arrays = gaussian_case(300, np.random.default_rng(13)).arrays(np.random.default_rng(14))
+    first = validate_draws(rng=np.random.default_rng(1), **arrays)
+    second = validate_draws(rng=np.random.default_rng(1), **arrays)
+    other = validate_draws(rng=np.random.default_rng(2), **arrays)
+    assert first.seed == second.seed != other.seed
+    assert np.array_equal(first.pit["hpd"], second.pit["hpd"])
+    assert not np.array_equal(first.pit["hpd"], other.pit["hpd"])
+
+
+def test_the_order_of_parameters_changes_nothing():
+    rng = np.random.default_rng(15)
+    arrays = gaussian_case(300, rng).arrays(rng)
+    result = validate_draws(rng=np.random.default_rng(1), **arrays)
+    swapped = {
+        **arrays,
+        "theta": arrays["theta"][:, ::-1],
+        "draws": arrays["draws"][..., ::-1],
+        "prior": PRIOR.select(("b", "a")),
+    }
+    mirrored = validate_draws(rng=np.random.default_rng(1), **swapped)
+    for name in result.quantities:
+        assert np.array_equal(mirrored.pit[name], result.pit[name])
+    assert mirrored.p_global == result.p_global
+
+
+def test_single_precision_gives_the_same_ranks_up_to_ties():
+    rng = np.random.default_rng(16)
+    arrays = gaussian_case(300, rng).arrays(rng)
+    result = validate_draws(rng=np.random.default_rng(1), **arrays)
+    narrow = {
+        k: v.astype(np.float32) if isinstance(v, np.ndarray) else v for k, v in arrays.items()
+    }
+    again = validate_draws(rng=np.random.default_rng(1), **narrow)
+    for name in ("sbc:a", "sbc:b", "hpd"):
+        # One rank is 1/200.
+        assert np.abs(again.pit[name] - result.pit[name]).max() < 0.02
+
+
+def test_a_logarithmic_parameter_gives_the_same_regions_as_its_logarithm():
+    rng = np.random.default_rng(17)
+    n, n_draws = 300, 199
+    log_prior = Prior([Parameter("g", LogUniform(1e-3, 1e3))])
+    linear_prior = Prior([Parameter("g", Uniform(-3.0, 3.0))])
+    log_theta = rng.uniform(-3, 3, (n, 1))
+    x = log_theta + 0.3 * rng.standard_normal((n, 1))
+
+    # Exact: normal around x, truncated to [-3, 3].
+    low, high = special.ndtr((-3 - x) / 0.3), special.ndtr((3 - x) / 0.3)
+    u = low + (high - low) * rng.uniform(1e-6, 1 - 1e-6, (n, n_draws))
+    draws = (x + 0.3 * special.ndtri(u))[..., None]
+    log_q = -0.5 * ((log_theta - x) / 0.3)[:, 0] ** 2
+    log_q_draws = -0.5 * ((draws - x[:, None]) / 0.3)[..., 0] ** 2
+    linear = validate_draws(
+        log_theta, draws, log_prob_true=log_q, log_prob_draws=log_q_draws, prior=linear_prior,
+        rng=np.random.default_rng(1),
+    )  # fmt: skip
+    physical = validate_draws(
+        10**log_theta, 10**draws, log_prob_true=log_q - np.log(10**log_theta[:, 0]),
+        log_prob_draws=log_q_draws - np.log(10 ** draws[..., 0]), prior=log_prior,
+        rng=np.random.default_rng(1),
+    )  # fmt: skip
+    assert np.array_equal(physical.pit["sbc:g"], linear.pit["sbc:g"])
+    assert physical.pit["hpd"] == pytest.approx(linear.pit["hpd"], abs=0.011)
+    # Without the Jacobian the regions would be those of the density in g itself.
+    wrong = validate_draws(
+        10**log_theta, 10**draws, log_prob_true=log_q, log_prob_draws=log_q_draws, prior=log_prior,
+        rng=np.random.default_rng(1),
+    )  # fmt: skip
+    assert np.abs(wrong.pit["hpd"] - linear.pit["hpd"]).max() > 0.1
+
+
+def test_a_block_of_parameters_is_covered_as_its_own_joint_region():
+    rng = np.random.default_rng(18)
+    exact = [gaussian_case(200, rng).validate(rng, 99, blocks=[("a", "b")]) for _ in range(60)]
+    p = np.array([r.tests[-1].p_value for r in exact])
+    assert exact[0].tests[-1].name == "hpd:a,b"
+    # Central 99.9 % of Binomial(60, 0.05) and Binomial(60, 0.5).
+    assert np.sum(p < 0.05) <= 10
+    assert 17 <= np.sum(p < 0.5) <= 43
+    flipped = gaussian_case(1000, rng, correlation=-1.0).validate(rng, 399, blocks=[("a", "b")])
+    assert flipped.tests[-1].p_value < 1e-6
+    assert flipped.ecp(0.683, "hpd:a,b")[0] == pytest.approx(flipped.ecp(0.683)[0], abs=0.05)
+
+
+def test_weighted_draws_are_ranked_by_weight():
+    rng = np.random.default_rng(19)
+    case = gaussian_case(400, rng)
+    wide = Case(case.theta, case.x, case.mean, 1.3**2 * case.covariance)
+    arrays = wide.arrays(rng, 1500)
+    weights = np.exp(case.density(arrays["draws"]) - arrays["log_prob_draws"])
+    own = case.density(case.theta[:, None])[:, 0]
+    at_draws = case.density(arrays["draws"])
+    corrected = validate_draws(
+        rng=rng, **{**arrays, "weights": weights, "log_prob_true": own, "log_prob_draws": at_draws}
+    )
+    assert corrected.verdict in ("PASS", "MARGINAL")
+    assert corrected.counts.median_ess > 1000
+    assert wide.validate(rng, 1500).verdict == "FAIL"
+
+
+def test_few_effective_draws_are_inconclusive():
+    rng = np.random.default_rng(20)
+    arrays = gaussian_case(300, rng).arrays(rng, 999)
+    weights = rng.pareto(0.5, (300, 999))
+    result = validate_draws(rng=rng, weights=weights, **arrays)
+    assert result.verdict == "INCONCLUSIVE"
+    assert "effective draws" in result.reason
+    assert result.counts.low_ess > 150
+
+
+def test_few_pairs_are_inconclusive_and_very_few_are_refused():
+    rng = np.random.default_rng(21)
+    few = gaussian_case(199, rng).validate(rng, 19)
+    assert few.verdict == "INCONCLUSIVE"
+    assert "199 usable pairs" in few.reason
+    with pytest.raises(ValidationError, match="at least 20 usable pairs"):
+        gaussian_case(19, rng).validate(rng, 19)
+
+
+def test_draws_alone_cannot_tell_a_repeated_prior():
+    rng = np.random.default_rng(22)
+    result = gaussian_case(300, rng).validate(rng, x=None, log_prob_true=None, log_prob_draws=None)
+    assert result.verdict == "INCONCLUSIVE"
+    assert "repeats the prior" in result.reason
+
+
+def test_non_finite_values_are_counted_and_too_many_are_inconclusive():
+    rng = np.random.default_rng(23)
+    arrays = gaussian_case(500, rng).arrays(rng)
+    arrays["draws"][:4, 7, 1] = np.nan
+    arrays["log_prob_draws"][4:8, 3] = np.nan
+    result = validate_draws(rng=rng, **arrays)
+    assert result.counts.usable == 496
+    assert result.counts.density_missing == 4
+    assert [t.n for t in result.tests] == [496, 496, 492]
+    assert result.verdict in ("PASS", "MARGINAL")
+    arrays["draws"][:20, 7, 1] = np.inf
+    assert validate_draws(rng=rng, **arrays).verdict == "INCONCLUSIVE"
+
+
+def test_a_truth_of_zero_density_counts_as_outside_every_region_and_is_clipped_in_scores():
+    rng = np.random.default_rng(24)
+    arrays = gaussian_case(500, rng).arrays(rng)
+    arrays["log_prob_true"][:25] = -np.inf
+    result = validate_draws(rng=rng, **arrays)
+    assert result.counts.truth_excluded == 25
+    assert result.nll.n_clipped == 25
+    assert np.isfinite(result.nll.mean)
+    assert np.all(result.credibility()[:25] > 199 / 200 - 1e-9)
+    assert result.ecp(0.99)[0] < 0.96
+
+
+def test_draws_outside_the_prior_are_counted_and_too_many_are_inconclusive():
+    rng = np.random.default_rng(25)
+    box = Prior([Parameter("a", Uniform(-1.0, 1.0))])
+    theta = rng.uniform(-1, 1, (400, 1))
+    draws = theta[:, None] + 1.5 * rng.standard_normal((400, 1, 1))
+    draws = draws + 1.5 * rng.standard_normal((400, 99, 1))
+    result = validate_draws(theta, draws, x=theta, prior=box, rng=rng)
+    assert result.verdict == "INCONCLUSIVE"
+    assert "outside the prior" in result.reason
+    with pytest.raises(ValidationError, match="lie outside the prior"):
+        validate_draws(theta + 5, draws, prior=box, rng=rng)
+
+
+@pytest.mark.parametrize("n_draws", [1, 2])
+def test_one_draw_is_enough_for_a_valid_if_weak_test(n_draws):
+    rng = np.random.default_rng(26)
+    result = gaussian_case(400, rng).validate(rng, n_draws)
+    assert result.verdict in ("PASS", "MARGINAL")
+    assert gaussian_case(3000, rng, width=0.6).validate(rng, n_draws).verdict == "FAIL"
+
+
+def test_one_parameter_and_a_constant_one_are_fine():
+    rng = np.random.default_rng(27)
+    theta = np.stack([rng.standard_normal(400), np.full(400, 3.0)], axis=1)
+    x = theta[:, :1] + 0.5 * rng.standard_normal((400, 1))
+    draws = np.full((400, 99, 2), 3.0)
+    draws[..., 0] = 0.8 * x + np.sqrt(0.2) * rng.standard_normal((400, 99))
+    single = validate_draws(theta[:, :1], draws[..., :1], x=x, rng=np.random.default_rng(1))
+    both = validate_draws(theta, draws, x=x, blocks=[("theta_2",)], rng=np.random.default_rng(1))
+    assert np.array_equal(single.pit["sbc:theta_1"], both.pit["sbc:theta_1"])
+    assert single.verdict in ("PASS", "MARGINAL")
+    assert both.verdict in ("PASS", "MARGINAL")
+    assert np.isnan(both.parameters[1].contraction[1])
+
+
+def test_a_negligible_effect_seen_with_very_many_pairs_is_marginal_not_fail():
+    rng = np.random.default_rng(28)
+    n = 30_000
+    theta = rng.standard_normal((n, 1))
+    x = theta + 0.5 * rng.standard_normal((n, 1))
+    mean = 0.8 * x[:, None] + 0.05 * np.sqrt(0.2)
+    draws = mean + np.sqrt(0.2) * rng.standard_normal((n, 49, 1))
+    result = validate_draws(theta, draws, x=x, rng=rng)
+    assert result.p_global < 0.01
+    assert result.verdict == "MARGINAL"
+    assert "inside its tolerance" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"draws": np.zeros((300, 9, 3))}, r"\(300, draw, 2\)"),
+        ({"draws": np.zeros((299, 9, 2))}, r"\(300, draw, 2\)"),
+        ({"theta": np.zeros(300)}, "theta must have shape"),
+        ({"log_prob_true": np.zeros(7)}, r"log_prob_true must have shape \(300,\)"),
+        ({"log_prob_true": None}, "log_prob_draws needs log_prob_true"),
+        ({"weights": -np.ones((300, 199))}, "weights must be finite"),
+        ({"x": np.zeros((4, 2))}, "x has 4 observations"),
+        ({"prior": PRIOR.select(("a",))}, "theta has 2 parameters"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(changes, message):
+    rng = np.random.default_rng(29)
+    with pytest.raises(ValidationError, match=message):
+        gaussian_case(300, rng).validate(rng, **changes)
+
+
+def test_an_unknown_parameter_or_quantity_is_named_with_its_neighbour():
+    rng = np.random.default_rng(30)
+    case = gaussian_case(200, rng)
+    with pytest.raises(UnknownNameError, match="'c'"):
+        case.validate(rng, 19, blocks=[("a", "c")])
+    result = case.validate(rng, 19)
+    with pytest.raises(UnknownNameError, match="hpd"):
+        result.u("hpt")
+    with pytest.raises(ValidationError, match="between 0 and 1"):
+        result.ecp(1.0)
