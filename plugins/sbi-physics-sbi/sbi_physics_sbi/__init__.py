@@ -1,0 +1,3 @@
+"""Engines of sbi-physics built on the networks of sbi: neural posterior and ratio estimation."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,238 @@
+"""The training loop of both engines: AdamW, learning-rate schedule, early stopping, best weights.
+
+The networks are sbi's, the loop is ours: data come in batches from a store that may be larger than
+memory and are redrawn at every epoch, which sbi's trainers do not offer. On a CPU the result
+depends on the seed only, unless `max_seconds` cuts it short.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from sbi_physics.errors import TrainingError
+from sbi_physics.progress import Progress
+from sbi_physics.training import Batch, TrainingHistory
+from sbi_physics_sbi.settings import NetworkSettings
+
+logger = logging.getLogger(__name__)
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(u, x, weight) -> mean loss of a batch."""
+
+_ONE_CYCLE_RISE = 0.2
+_COSINE_RISE = 0.05
+_ONE_CYCLE_START = 0.04
+_LAST_RATE = 1e-3
+_PLATEAU_FACTOR = 0.5
+_MAX_SKIPPED = 0.01
+
+
+class BatchSource(Protocol):
+    """What the loop needs of `TrainingData`."""
+
+    n_train: int
+
+    def epoch(self, k: int) -> Iterable[Batch]:
+        """Return the shuffled training batches of epoch k."""
+
+    def validation(self) -> Iterable[Batch]:
+        """Return the held-out batches, always the same."""
+
+
+def fit(
+    network: nn.Module,
+    loss: Loss,
+    data: BatchSource,
+    settings: NetworkSettings,
+    *,
+    seed: int,
+    progress: Progress,
+    validation_loss: Loss | None = None,
+) -> TrainingHistory:
+    """Train a network in place and leave it with its best weights, in evaluation mode.
+
+    Args:
+        network: The network whose parameters are trained.
+        loss: Training loss of a batch.
+        data: Where batches come from.
+        settings: Optimiser settings.
+        seed: Seed of dropout and of random pairs; the generators are restored afterwards.
+        progress: Where epochs are shown.
+        validation_loss: Loss of a held-out batch; default `loss`.
+
+    Raises:
+        TrainingError: If losses stop being finite.
+    """
+    run = _Run(network, loss, validation_loss or loss, data, settings)
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        with progress.task("training", settings.max_epochs, "epoch") as task:
+            for note in run.epochs():
+                task.advance(1, note)
+    return run.finish()
+
+
+class _Run:
+    """The state of one training run."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        validation_loss: Loss,
+        data: BatchSource,
+        settings: NetworkSettings,
+    ) -> None:
+        self.network, self.loss, self.validation_loss = network, loss, validation_loss
+        self.data, self.settings = data, settings
+        self.start = time.perf_counter()
+        self.optimizer = _optimizer(network, settings)
+        self.steps_per_epoch = max(1, math.ceil(data.n_train / settings.batch_size))
+        total = self.steps_per_epoch * settings.max_epochs
+        self.rate_at = _schedule(settings.schedule, total)
+        self.scale = 1.0
+        self.training: list[float] = []
+        self.validation: list[float] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = -1
+        self.last_reduction = 0
+        self.steps = self.skipped = 0
+        self.stopped = "max_epochs"
+
+    def epochs(self) -> Iterator[str]:
+        """Run epochs until a criterion stops them, yielding a note after each."""
+        for k in range(self.settings.max_epochs):
+            self.training.append(self._train_epoch(k))
+            self._keep_best(k, self._validate())
+            yield f"loss {self.validation[-1]:.3f} (best {self.validation[self.best_epoch]:.3f})"
+            if self._out_of_time():
+                self.stopped = "max_seconds"
+                return
+            if k - self.best_epoch >= self.settings.stop_after_epochs:
+                self.stopped = "converged"
+                return
+            if self.settings.schedule == "plateau":
+                self._reduce_on_plateau(k)
+
+    def finish(self) -> TrainingHistory:
+        """Put the best weights back and return the history."""
+        if not self.best:
+            raise TrainingError(
+                "the validation loss was never finite; lower the learning rate "
+                f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
+            )
+        self.network.load_state_dict(self.best)
+        self.network.eval()
+        if self.skipped:
+            logger.warning(
+                "skipped %d of %d steps with non-finite gradients", self.skipped, self.steps
+            )
+        return TrainingHistory(
+            training_loss=tuple(self.training),
+            validation_loss=tuple(self.validation),
+            best_epoch=self.best_epoch,
+            seconds=time.perf_counter() - self.start,
+            stopped=self.stopped,
+        )
+
+    def _train_epoch(self, k: int) -> float:
+        self.network.train()
+        total, rows = 0.0, 0
+        for batch in self.data.epoch(k):
+            value = self.loss(*tensors(batch))
+            if self._step(value):
+                total += value.item() * len(batch.u)
+                rows += len(batch.u)
+            if self._out_of_time():
+                break
+        return total / rows if rows else math.nan
+
+    def _step(self, value: Tensor) -> bool:
+        # Redrawn epochs may take a step more or less than planned: the rate ends at its minimum.
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate * self.scale * self.rate_at(self.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_max_norm)
+        self.steps += 1
+        finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(value))
+        if finite:
+            self.optimizer.step()
+        else:
+            self.skipped += 1
+            if self.skipped > 1 + _MAX_SKIPPED * self.steps:
+                raise TrainingError(
+                    f"{self.skipped} of {self.steps} steps had non-finite loss or gradients "
+                    f"(last loss {value.item():g}); lower the learning rate "
+                    f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
+                )
+        return finite
+
+    def _validate(self) -> float:
+        self.network.eval()
+        total, rows = 0.0, 0
+        with torch.no_grad():
+            for batch in self.data.validation():
+                total += self.validation_loss(*tensors(batch)).item() * len(batch.u)
+                rows += len(batch.u)
+        return total / rows
+
+    def _keep_best(self, k: int, value: float) -> None:
+        self.validation.append(value)
+        if math.isfinite(value) and (not self.best or value < self.validation[self.best_epoch]):
+            self.best = copy.deepcopy(self.network.state_dict())
+            self.best_epoch = k
+        elif not self.best:
+            self.best_epoch = k
+
+    def _reduce_on_plateau(self, k: int) -> None:
+        patience = max(1, self.settings.stop_after_epochs // 3)
+        if k - max(self.best_epoch, self.last_reduction) >= patience:
+            self.last_reduction = k
+            self.scale *= _PLATEAU_FACTOR
+
+    def _out_of_time(self) -> bool:
+        limit = self.settings.max_seconds
+        return limit is not None and time.perf_counter() - self.start > limit
+
+
+def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return a batch's arrays as tensors sharing their memory."""
+    weight = None if batch.weight is None else torch.from_numpy(batch.weight)
+    return torch.from_numpy(batch.u), torch.from_numpy(batch.x), weight
+
+
+def _optimizer(network: nn.Module, settings: NetworkSettings) -> Optimizer:
+    # Decaying biases and normalisation constants would only shift the output.
+    matrices = [p for p in network.parameters() if p.dim() > 1]
+    others = [p for p in network.parameters() if p.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _schedule(name: str, total: int) -> Callable[[int], float]:
+    """Return the learning rate at a step as a fraction of its peak."""
+    if name in ("constant", "plateau"):
+        return lambda _: 1.0
+    rise = _ONE_CYCLE_RISE if name == "one-cycle" else _COSINE_RISE
+
+    def factor(step: int) -> float:
+        where = min(step / total, 1.0)
+        if where < rise:
+            return _ONE_CYCLE_START + (1 - _ONE_CYCLE_START) * where / rise
+        fall = 0.5 * (1 + math.cos(math.pi * (where - rise) / (1 - rise)))
+        return _LAST_RATE + (1 - _LAST_RATE) * fall
+
+    return factor

@@ -1,0 +1,37 @@
+"""Settings of both engines besides the common ones: summary network and optimisation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sbi_physics import TrainingSettings
+
+EmbeddingName = Literal["auto", "none", "mlp", "conv", "set"]
+ScheduleName = Literal["one-cycle", "cosine", "plateau", "constant"]
+
+
+class NetworkSettings(TrainingSettings):
+    """Settings of the summary network and of the optimiser."""
+
+    max_epochs: int = Field(
+        60, ge=1, description="Largest number of passes; length of the learning-rate schedule."
+    )
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate.")
+    schedule: ScheduleName = Field(
+        "one-cycle",
+        description="Learning rate over max_epochs: one-cycle (rise, then cosine fall), cosine "
+        "(short warm-up, then fall), plateau (halved when validation stalls) or constant.",
+    )
+    embedding: EmbeddingName = Field(
+        "auto",
+        description="Summary network: none (data as they are), mlp (residual), conv (1-d for "
+        "spectra, 2-d for images), set (permutation-invariant); auto: by kind of observable.",
+    )
+    embedding_width: int = Field(128, ge=1, description="Width (channels) of the summary network.")
+    embedding_depth: int = Field(
+        3, ge=1, le=12, description="Residual blocks, convolution stages or hidden layers."
+    )
+    n_features: int = Field(32, ge=1, description="Summary features handed to the estimator.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout rate in the summary network.")

@@ -1,0 +1,189 @@
+"""The training loop on a least-squares problem with a known answer."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from sbi_physics_sbi.loop import _schedule, fit
+from sbi_physics_sbi.settings import NetworkSettings
+
+from sbi_physics.errors import TrainingError
+from sbi_physics.progress import SILENT
+from sbi_physics.training import Batch
+
+
+@dataclass
+class Line:
+    """x = 3 u + noise, in batches; epochs are reshuffled."""
+
+    n_train: int = 512
+    noise: float = 0.1
+    spoil: int = 0
+    weighted: bool = False
+
+    def _batch(self, seed, n):
+        rng = np.random.default_rng(seed)
+        u = rng.standard_normal((n, 1)).astype(np.float32)
+        x = (3 * u + self.noise * rng.standard_normal((n, 1))).astype(np.float32)
+        return Batch(u, x, np.ones(n, np.float32) if self.weighted else None)
+
+    def epoch(self, k):
+        for i in range(self.n_train // 64):
+            batch = self._batch((k, i), 64)
+            if i < self.spoil:
+                batch.x[0] = np.inf
+            yield batch
+
+    def validation(self):
+        yield self._batch(10_000, 256)
+
+
+def _linear():
+    torch.manual_seed(0)
+    network = torch.nn.Linear(1, 1)
+
+    def loss(u, x, weight):
+        error = (network(u) - x) ** 2
+        return error.mean() if weight is None else (error[:, 0] * weight).sum() / weight.sum()
+
+    return network, loss
+
+
+def _settings(**values):
+    return NetworkSettings(**{"batch_size": 64, "max_epochs": 20, "learning_rate": 0.1, **values})
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "plateau", "constant"])
+def test_every_schedule_finds_the_minimum(schedule):
+    network, loss = _linear()
+    history = fit(network, loss, Line(), _settings(schedule=schedule), seed=1, progress=SILENT)
+    assert network.weight.item() == pytest.approx(3.0, abs=0.03)
+    assert history.best_loss == pytest.approx(0.01, rel=0.3)
+    assert len(history.training_loss) == len(history.validation_loss) == 20
+    assert not network.training
+
+
+def test_the_best_weights_are_kept_not_the_last():
+    network, loss = _linear()
+    data = Line()
+
+    class Drifting(Line):
+        def epoch(self, k):
+            # From epoch 5 on the data pull the network away from the held-out ones.
+            for batch in data.epoch(k):
+                sign = 1 if k < 5 else -1
+                yield Batch(batch.u, sign * batch.x, None)
+
+    settings = _settings(stop_after_epochs=4, schedule="constant")
+    history = fit(network, loss, Drifting(), settings, seed=1, progress=SILENT)
+    assert history.stopped == "converged"
+    assert history.best_epoch < 5
+    assert len(history.validation_loss) == history.best_epoch + 5
+    assert network.weight.item() == pytest.approx(3.0, abs=0.2)
+
+
+def test_training_is_a_function_of_the_seed_and_leaves_the_generator():
+    def noisy():
+        network, _ = _linear()
+        dropout = torch.nn.Dropout(0.3)
+        return network, lambda u, x, _: ((network(dropout(u)) - x) ** 2).mean()
+
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    histories = []
+    for seed in (1, 1, 2):
+        network, loss = noisy()
+        torch.set_rng_state(state)
+        histories.append(fit(network, loss, Line(), _settings(), seed=seed, progress=SILENT))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert histories[0].training_loss == histories[1].training_loss
+    assert histories[0].training_loss != histories[2].training_loss
+
+
+def test_it_trains_with_gradients_switched_off_outside():
+    network, loss = _linear()
+    with torch.no_grad():
+        fit(network, loss, Line(), _settings(), seed=1, progress=SILENT)
+        assert not torch.is_grad_enabled()
+    assert network.weight.item() == pytest.approx(3.0, abs=0.03)
+
+
+def test_a_time_budget_ends_training_even_inside_an_epoch():
+    network, loss = _linear()
+    settings = _settings(max_seconds=1e-6)
+    history = fit(network, loss, Line(), settings, seed=1, progress=SILENT)
+    assert history.stopped == "max_seconds"
+    assert len(history.validation_loss) == 1
+
+
+def test_a_rare_bad_step_is_skipped_and_reported(caplog):
+    network, loss = _linear()
+
+    class OneBad(Line):
+        def epoch(self, k):
+            self.spoil = 1 if k == 3 else 0
+            return super().epoch(k)
+
+    with caplog.at_level(logging.WARNING, logger="sbi_physics_sbi.loop"):
+        fit(network, loss, OneBad(), _settings(), seed=1, progress=SILENT)
+    assert network.weight.item() == pytest.approx(3.0, abs=0.03)
+    assert "skipped 1 of 160 steps" in caplog.text
+
+
+def test_many_bad_steps_are_an_error():
+    network, loss = _linear()
+    with pytest.raises(TrainingError, match="non-finite loss or gradients.*learning rate"):
+        fit(network, loss, Line(spoil=2), _settings(), seed=1, progress=SILENT)
+
+
+def test_a_validation_loss_that_is_never_finite_is_an_error():
+    network, loss = _linear()
+    with pytest.raises(TrainingError, match="never finite"):
+        fit(
+            network,
+            loss,
+            Line(),
+            _settings(max_epochs=2),
+            seed=1,
+            progress=SILENT,
+            validation_loss=lambda *_: torch.tensor(math.nan),
+        )
+
+
+def test_weights_reach_the_loss():
+    network, loss = _linear()
+    fit(network, loss, Line(weighted=True), _settings(), seed=1, progress=SILENT)
+    assert network.weight.item() == pytest.approx(3.0, abs=0.03)
+
+
+def test_weight_decay_shrinks_matrices_but_not_biases():
+    torch.manual_seed(0)
+    network = torch.nn.Linear(1, 1)
+    before = network.bias.item(), network.weight.item()
+    settings = _settings(weight_decay=0.5, schedule="constant", max_epochs=2)
+    fit(
+        network,
+        lambda *_: 0.0 * (network.weight.sum() + network.bias.sum()),
+        Line(),
+        settings,
+        seed=1,
+        progress=SILENT,
+    )
+    # All validation losses are zero: the first epoch's weights count as the best.
+    assert network.bias.item() == before[0]
+    assert network.weight.item() == pytest.approx(before[1] * (1 - 0.1 * 0.5) ** 8, rel=1e-4)
+
+
+def test_the_one_cycle_rises_then_falls_to_almost_nothing():
+    factor = _schedule("one-cycle", 1000)
+    values = [factor(i) for i in range(1000)]
+    assert values[0] == pytest.approx(0.04)
+    assert max(values) == pytest.approx(1.0)
+    assert np.argmax(values) == 200
+    assert values[-1] < 0.002
+    assert factor(2000) == pytest.approx(0.001)
