@@ -1,0 +1,113 @@
+"""Finding files of public gamma-ray data sets, and saying how to get those that are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+VARIABLE = "GAMMAPY_DATA"
+"""Environment variable that names the folder of gammapy's public data sets."""
+
+
+class MissingDataError(FileNotFoundError):
+    """A data file was not found where it was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicFile:
+    """A file of a public data set.
+
+    Attributes:
+        path: Path below $GAMMAPY_DATA.
+        dataset: Name by which ``gammapy download datasets`` knows the data set.
+        description: What it is.
+    """
+
+    path: str
+    dataset: str
+    description: str
+
+
+PUBLIC_FILES: dict[str, PublicFile] = {
+    "cta-prod3b-south-z20-50h": PublicFile(
+        "cta-1dc/caldb/data/cta/1dc/bcf/South_z20_50h/irf_file.fits",
+        "cta-1dc",
+        "CTA South prod3b response, 20 deg zenith, 50 h",
+    ),
+    "cta-prod5-north-20deg-50h": PublicFile(
+        "cta-caldb/Prod5-North-20deg-AverageAz-4LSTs09MSTs.180000s-v0.1.fits.gz",
+        "cta-caldb",
+        "CTAO North prod5 response, 20 deg zenith, 50 h",
+    ),
+    "cta-prod5-south-20deg-50h": PublicFile(
+        "cta-caldb/Prod5-South-20deg-AverageAz-14MSTs37SSTs.180000s-v0.1.fits.gz",
+        "cta-caldb",
+        "CTAO South prod5 response, 20 deg zenith, 50 h",
+    ),
+    "hess-pks2155-steady": PublicFile(
+        "PKS2155-steady/pks2155-304_steady.fits.gz",
+        "PKS2155-steady",
+        "H.E.S.S. spectrum of PKS 2155-304 with its response (OGIP)",
+    ),
+}
+"""Names that stand for files below $GAMMAPY_DATA."""
+
+
+def locate(name_or_path: str | Path) -> Path:
+    """Path of an existing file, given by name or by path.
+
+    Args:
+        name_or_path: A key of `PUBLIC_FILES`, or a path, in which ~ and environment variables are
+            expanded.
+
+    Raises:
+        MissingDataError: Which file, where it was looked for, and the command that gets it.
+    """
+    known = PUBLIC_FILES.get(str(name_or_path))
+    if known is None:
+        path = Path(os.path.expandvars(name_or_path)).expanduser()
+        if path.is_file():
+            return path
+        raise MissingDataError(
+            f"there is no file {path}. Give the path of a file, or one of the names "
+            f"{', '.join(PUBLIC_FILES)}."
+        )
+    command = f"gammapy download datasets --src {known.dataset}"
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        raise MissingDataError(
+            f"{name_or_path} is the file {known.path} below ${VARIABLE}, which is not set. Set it "
+            f"to the folder of your gammapy data sets, or get the file with "
+            f"`{command} --out DIR` and set {VARIABLE}=DIR."
+        )
+    path = Path(folder).expanduser() / known.path
+    if not path.is_file():
+        raise MissingDataError(
+            f"{name_or_path} was looked for at {path} and is not there. "
+            f"Get it with `{command} --out {folder}`."
+        )
+    return path
+
+
+def public_name(path: Path) -> str | None:
+    """Name of the public file that a path is, below the current $GAMMAPY_DATA; None if none."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return None
+    for name, known in PUBLIC_FILES.items():
+        if (Path(folder).expanduser() / known.path).resolve() == path.resolve():
+            return name
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where derived files are kept: $XDG_CACHE_HOME/sbi-physics-alp, ~/.cache/... by default."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "sbi-physics-alp"

@@ -1,0 +1,187 @@
+"""The magnetised plasma of a galaxy cluster: density, field profile, cells, random realisations.
+
+Electron density and field strength at radius r (double beta model, arXiv:astro-ph/0301482, with
+the Perseus numbers of arXiv:1603.06978):
+
+    n_e(r) = n0 (1 + r^2/r_core^2)^(-1.5 beta) + n2 (1 + r^2/r_core2^2)^(-1.5 beta2)
+    B(r)   = B_turbulent(r) [n_e(r) / (n0 + n2)]^eta
+
+The line of sight runs from the centre to r_abell in equal cells; density and field are those at
+the middle of a cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from sbi_physics_alp.cells import Cells
+from sbi_physics_alp.synthesis import sum_modes
+from sbi_physics_alp.turbulence import modes
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+CellMode = Literal["compat", "fine"]
+
+CELLS_PER_SCALE: dict[str, int] = {"compat": 1, "fine": 2}
+"""Cells for each smallest turbulence scale 1 / k_h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Parameters of a cluster; each a number or an array of shape (n,), one value a simulation.
+
+    The defaults describe Perseus around NGC 1275 (arXiv:1603.06978; turbulence of A2199,
+    arXiv:1201.4119).
+
+    Attributes:
+        b0: Root mean square of the three-dimensional field at the centre in muG.
+        n0: First central density in 1e-3 cm^-3.
+        n2: Second central density in 1e-3 cm^-3.
+        r_abell: Where the field ends, in kpc.
+        r_core: First core radius in kpc.
+        r_core2: Second core radius in kpc.
+        beta: First slope.
+        beta2: Second slope.
+        eta: Exponent of the field's dependence on the density.
+        k_l: Smallest wavenumber of the turbulence in kpc^-1.
+        k_h: Largest wavenumber of the turbulence in kpc^-1.
+        q: Index of the turbulence spectrum (negative: falling).
+    """
+
+    b0: float | Array = 10.0
+    n0: float | Array = 39.0
+    n2: float | Array = 4.05
+    r_abell: float | Array = 500.0
+    r_core: float | Array = 80.0
+    r_core2: float | Array = 280.0
+    beta: float | Array = 1.2
+    beta2: float | Array = 0.58
+    eta: float | Array = 0.5
+    k_l: float | Array = 0.18
+    k_h: float | Array = 9.0
+    q: float | Array = -2.8
+
+    def __post_init__(self) -> None:
+        sizes = set()
+        for field in fields(self):
+            value = np.asarray(getattr(self, field.name), dtype=np.float64)
+            if value.ndim > 1 or not np.isfinite(value).all():
+                raise ValueError(
+                    f"{field.name} must be finite, a number or shape (n,); got {value}"
+                )
+            if field.name in ("r_abell", "r_core", "r_core2", "k_l", "k_h") and value.min() <= 0:
+                raise ValueError(f"{field.name} must be positive; the smallest is {value.min()}")
+            if field.name in ("b0", "n0", "n2") and value.min() < 0:
+                raise ValueError(f"{field.name} must not be negative; got {value.min()}")
+            sizes |= {value.size} if value.ndim else set()
+        if len(sizes) > 1:
+            raise ValueError(f"the cluster parameters are arrays of different lengths {sizes}")
+        if (np.asarray(self.k_l) >= np.asarray(self.k_h)).any():
+            raise ValueError(f"k_l must be below k_h; got k_l = {self.k_l}, k_h = {self.k_h}")
+        if (np.asarray(self.n0) + np.asarray(self.n2) <= 0).any():
+            raise ValueError("n0 + n2 must be positive: the field profile is relative to it")
+
+    @property
+    def rows(self) -> int:
+        """Number of different clusters (1: one for all simulations)."""
+        return max(np.size(getattr(self, field.name)) for field in fields(self))
+
+    def take(self, index: slice) -> Cluster:
+        """The clusters of some simulations only."""
+        arrays = {
+            field.name: value[index]
+            for field in fields(self)
+            if np.ndim(value := getattr(self, field.name)) and np.size(value) > 1
+        }
+        return replace(self, **arrays)
+
+    def density_cm3(self, r_kpc: Array) -> Array:
+        """Electron density in cm^-3 at radii of shape (n_r,) or (rows, n_r); (rows, n_r)."""
+        n0, n2, r_core, r_core2, beta, beta2 = (
+            np.reshape(np.asarray(a, dtype=np.float64), (-1, 1))
+            for a in (self.n0, self.n2, self.r_core, self.r_core2, self.beta, self.beta2)
+        )
+        inner = n0 * (1.0 + (r_kpc / r_core) ** 2) ** (-1.5 * beta)
+        outer = n2 * (1.0 + (r_kpc / r_core2) ** 2) ** (-1.5 * beta2)
+        return np.asarray(1e-3 * (inner + outer))
+
+    def field_profile(self, r_kpc: Array) -> Array:
+        """Field strength relative to the centre; shapes as for `density_cm3`."""
+        centre = 1e-3 * np.reshape(np.asarray(self.n0) + np.asarray(self.n2), (-1, 1))
+        return np.asarray((self.density_cm3(r_kpc) / centre) ** np.reshape(self.eta, (-1, 1)))
+
+
+class FieldSampler:
+    """Draws random realisations of a cluster's field as cells.
+
+    What does not depend on the realisation (cells, modes, profiles) is computed once here; a
+    cluster of fixed parameters shares it among all simulations.
+    """
+
+    def __init__(self, cluster: Cluster, cell_mode: CellMode = "compat") -> None:
+        """Prepare cells and modes.
+
+        Args:
+            cluster: The cluster, of fixed parameters or of one value a simulation.
+            cell_mode: ``compat``: cells of 1 / k_h, as gammaALPs has them. ``fine``: half that.
+        """
+        if cell_mode not in CELLS_PER_SCALE:
+            raise ValueError(
+                f"cell_mode is {cell_mode!r}; expected one of {sorted(CELLS_PER_SCALE)}"
+            )
+        self.cluster = cluster
+        rows = cluster.rows
+        b0, r_abell, k_l, k_h, q = (
+            np.broadcast_to(np.asarray(a, dtype=np.float64).reshape(-1), (rows,))
+            for a in (cluster.b0, cluster.r_abell, cluster.k_l, cluster.k_h, cluster.q)
+        )
+        self.k_cut_kpc = k_h
+        self._spacing = 1.0 / (CELLS_PER_SCALE[cell_mode] * k_h)
+        # As numpy.arange(0, r_abell, spacing) counts edges, for equal cells with gammaALPs.
+        edges = np.ceil(r_abell / self._spacing).astype(np.int64)
+        self._n_cells = np.maximum(edges - 1, 0)
+        grids = [modes(*row) for row in zip(b0, k_l, k_h, q, strict=True)]
+        n_modes = max(len(k) for k, _ in grids)
+        self._k, self._sigma = (
+            np.stack([np.pad(grid[i], (0, n_modes - len(grid[i]))) for grid in grids])
+            for i in range(2)
+        )
+        index = np.arange(self._n_cells.max())
+        self._length = np.where(index < self._n_cells[:, None], self._spacing[:, None], 0.0)
+        self.r_kpc = (index + 0.5) * self._spacing[:, None]
+        self._density = cluster.density_cm3(self.r_kpc)
+        self._profile = cluster.field_profile(self.r_kpc)
+
+    @property
+    def n_normals(self) -> tuple[int, int, int]:
+        """Shape of the standard normals of one simulation: (component, u or v, mode)."""
+        return (2, 2, self._k.shape[1])
+
+    def sample(self, n: int, rng: np.random.Generator) -> Cells:
+        """Draw ``n`` independent realisations, both components of each drawn anew.
+
+        Args:
+            n: Number of simulations; of a cluster with one value a simulation, just as many.
+            rng: Source of the modes.
+        """
+        return self.from_normals(rng.standard_normal((n, *self.n_normals)))
+
+    def from_normals(self, normals: Array) -> Cells:
+        """Realisations of given standard normals, shape (n, 2, 2, n_modes).
+
+        Mode n of component c is sigma_n (u cos(k_n z) - v sin(k_n z)), (u, v) = normals[c, :, n].
+        """
+        if normals.ndim != 4 or normals.shape[1:] != self.n_normals:
+            raise ValueError(
+                f"normals have shape {normals.shape}; expected (n, *{self.n_normals})"
+            )
+        if self.cluster.rows not in (1, len(normals)):
+            raise ValueError(
+                f"the cluster has {self.cluster.rows} rows of parameters; got normals for "
+                f"{len(normals)} simulations"
+            )
+        b = sum_modes(self._k, self._sigma, normals, self._spacing, self._n_cells)
+        b *= self._profile[:, None, :]
+        return Cells(b[:, 0], b[:, 1], self._density, self._length)

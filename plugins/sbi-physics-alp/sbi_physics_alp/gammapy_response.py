@@ -1,0 +1,178 @@
+"""Responses computed by gammapy from instrument response files, once, and kept.
+
+gammapy is needed only where no kept response fits, and never inside a simulation. The matrix is
+R[i, j] = exposure_j K[j, i] with gammapy's exposure and energy migration K of a
+`SpectrumDataset`, so that R phi + b is what gammapy predicts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from sbi_physics_alp.data_files import cache_folder, locate, sha256
+from sbi_physics_alp.response import Response, reco_energy_edges, true_energy_edges
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Region = Literal["on", "map2deg"]
+
+NGC1275_DEG = (49.95042, 41.51167)
+"""Right ascension and declination (ICRS) of NGC 1275 in deg."""
+
+_REFERENCE_LIVETIME_S = 180000.0  # of kept responses; R and b are proportional to it
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is observed, and how finely.
+
+    Attributes:
+        region: ``on``: counts in a disk around the source. ``map2deg``: counts of a whole map of
+            2 x 2 deg with the source on axis, as in the public code of arXiv:2509.20578, which
+            has 120 times the background.
+        radius_deg: Radius of the disk in deg.
+        offset_deg: Angle between the source and the pointing direction in deg, for ``on``.
+        true_bins_per_decade: Bins of true energy a decade, 5 GeV - 200 TeV.
+        reco_low_gev: Lowest reconstructed energy in GeV.
+        reco_high_gev: Highest reconstructed energy in GeV.
+        reco_bins: Number of reconstructed-energy bins.
+    """
+
+    region: Region = "on"
+    radius_deg: float = 0.1
+    offset_deg: float = 0.5
+    true_bins_per_decade: int = 100
+    reco_low_gev: float = 10.0
+    reco_high_gev: float = 1e5
+    reco_bins: int = 200
+
+    @property
+    def true_edges_gev(self) -> Array:
+        """Edges of the true-energy bins in GeV."""
+        return true_energy_edges(bins_per_decade=self.true_bins_per_decade)
+
+    @property
+    def reco_edges_gev(self) -> Array:
+        """Edges of the reconstructed-energy bins in GeV."""
+        return reco_energy_edges(self.reco_low_gev, self.reco_high_gev, self.reco_bins)
+
+
+def load_response(
+    name_or_path: str | Path, selection: Selection | None = None, *, livetime_s: float = 180000.0
+) -> Response:
+    """Response of an instrument response file, computed at first use and kept afterwards.
+
+    Args:
+        name_or_path: A name of `data_files.PUBLIC_FILES` or a path of a FITS file.
+        selection: Region and energy bins; None: the defaults.
+        livetime_s: Observation time in s.
+
+    Raises:
+        MissingDataError: If there is no such file.
+    """
+    selection = Selection() if selection is None else selection
+    path = locate(name_or_path)
+    key = {
+        "sha256": sha256(path),
+        "selection": asdict(selection),
+        "gammapy": metadata.version("gammapy"),
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    kept = cache_folder() / f"response-{digest}.npz"
+    if kept.is_file():
+        return Response.load(kept).with_livetime(livetime_s)
+    response = build_response(path, selection, livetime_s=_REFERENCE_LIVETIME_S)
+    response.metadata.update(key, file=path.name)
+    _keep(response, kept)
+    return response.with_livetime(livetime_s)
+
+
+def build_response(path: Path, selection: Selection, *, livetime_s: float) -> Response:
+    """Compute a response with gammapy.
+
+    Args:
+        path: Full-enclosure or point-like instrument response file (FITS).
+        selection: Region and energy bins.
+        livetime_s: Observation time in s.
+    """
+    dataset, observation = spectrum_dataset(path, selection, livetime_s=livetime_s)
+    axis = dataset.counts.geom.axes["energy"]
+    exposure = dataset.exposure.quantity.to_value("cm2 s").reshape(-1)
+    migration = dataset.edisp.get_edisp_kernel(energy_axis=axis).pdf_matrix
+    background = dataset.background.data.reshape(-1)
+    if selection.region == "map2deg":
+        background = _map_background(observation, axis)
+    return Response(
+        matrix=(exposure[:, None] * migration).T,
+        background=background,
+        reco_edges_gev=selection.reco_edges_gev,
+        true_edges_gev=selection.true_edges_gev,
+        livetime_s=livetime_s,
+    )
+
+
+def spectrum_dataset(path: Path, selection: Selection, *, livetime_s: float) -> tuple[Any, Any]:
+    """Return gammapy's `SpectrumDataset` of the disk around the source, and the observation."""
+    from astropy import units as u
+    from astropy.coordinates import SkyCoord
+    from gammapy.data import FixedPointingInfo, Observation
+    from gammapy.datasets import SpectrumDataset
+    from gammapy.irf import load_irf_dict_from_file
+    from gammapy.makers import SpectrumDatasetMaker
+    from gammapy.maps import MapAxis, RegionGeom
+    from regions import CircleSkyRegion
+
+    source = SkyCoord(*NGC1275_DEG, unit="deg", frame="icrs")
+    on = selection.region == "on"
+    offset = (selection.offset_deg if on else 0.0) * u.deg
+    pointing = FixedPointingInfo(fixed_icrs=source.directional_offset_by(0.0 * u.deg, offset))
+    irfs = load_irf_dict_from_file(path)
+    observation = Observation.create(pointing=pointing, livetime=livetime_s * u.s, irfs=irfs)
+    axis = MapAxis.from_energy_edges(selection.reco_edges_gev * u.GeV, name="energy")
+    true_axis = MapAxis.from_energy_edges(selection.true_edges_gev * u.GeV, name="energy_true")
+    disk = CircleSkyRegion(source, selection.radius_deg * u.deg)
+    maker = SpectrumDatasetMaker(
+        selection=["exposure", "edisp", "background"],
+        # Losses outside the disk are in point-like files already; a whole map has none.
+        containment_correction=on and not irfs["aeff"].is_pointlike,
+        use_region_center=True,
+    )
+    empty = SpectrumDataset.create(
+        geom=RegionGeom.create(disk, axes=[axis]), energy_axis_true=true_axis
+    )
+    return maker.run(empty, observation), observation
+
+
+def _map_background(observation: Any, axis: Any) -> Array:
+    """Background counts of a map of 2 x 2 deg, pixels of 0.02 deg, shape (n_reco,)."""
+    from gammapy.datasets import MapDataset
+    from gammapy.makers import MapDatasetMaker
+    from gammapy.maps import WcsGeom
+
+    centre = observation.pointing.fixed_icrs
+    geometry = WcsGeom.create(skydir=centre, width=2.0, binsz=0.02, frame="icrs", axes=[axis])
+    dataset = MapDatasetMaker(selection=["background"]).run(
+        MapDataset.create(geometry), observation
+    )
+    return np.asarray(dataset.background.data.sum(axis=(1, 2)))
+
+
+def _keep(response: Response, path: Path) -> None:
+    """Write under another name and rename, so that no reader sees half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+        os.close(handle)
+        response.save(draft)
+        Path(draft).replace(path)
+    except OSError:
+        # A read-only home costs half a second at every start, not a failure.
+        return

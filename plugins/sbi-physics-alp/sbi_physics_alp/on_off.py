@@ -1,0 +1,157 @@
+"""Counts of an on region and an off region, with the response that belongs to them.
+
+    n_on ~ Poisson(R phi + mu_b),    n_off ~ Poisson(mu_b / alpha)
+
+The background mu_b of a bin is not known; given off counts c, it is drawn from its posterior under
+the Jeffreys prior, mu_b = alpha Gamma(c + 1/2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from sbi_physics_alp.response import Response
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class OnOffResponse:
+    """Response and background measurement of an on-off observation.
+
+    Attributes:
+        response: Maps fluxes to counts of the on region; its background is alpha times the off
+            counts.
+        alpha: Ratio of on to off acceptance, shape (n_reco,).
+        off_counts: Off counts that the background of simulations is drawn from, shape (n_reco,).
+    """
+
+    response: Response
+    alpha: Array
+    off_counts: Array
+
+    def __post_init__(self) -> None:
+        n = self.response.background.shape
+        if self.alpha.shape != n or self.off_counts.shape != n:
+            raise ValueError(
+                f"alpha {self.alpha.shape} and off_counts {self.off_counts.shape} must have the "
+                f"shape {n} of the reconstructed-energy bins"
+            )
+        if not ((self.alpha > 0).all() and (self.off_counts >= 0).all()):
+            raise ValueError("alpha must be positive and off_counts must not be negative")
+
+    def draw_background(self, n: int, rng: np.random.Generator) -> Array:
+        """Expected background counts of the on region, shape (n, n_reco)."""
+        shape = (n, self.off_counts.size)
+        return np.asarray(self.alpha * rng.standard_gamma(self.off_counts + 0.5, size=shape))
+
+    def agrees_with(self, other: OnOffResponse) -> bool:
+        """Whether both describe the same instrument and background measurement."""
+        mine, its = self.response, other.response
+        pairs = (
+            (mine.matrix, its.matrix),
+            (mine.reco_edges_gev, its.reco_edges_gev),
+            (self.alpha, other.alpha),
+            (self.off_counts, other.off_counts),
+        )
+        return all(a.shape == b.shape and np.allclose(a, b, rtol=1e-9) for a, b in pairs)
+
+
+@dataclass(frozen=True)
+class OnOffObservation:
+    """Measured counts with their response.
+
+    Attributes:
+        n_on: Counts of the on region, shape (n_reco,).
+        n_off: Counts of the off region, shape (n_reco,).
+        instrument: Response and background.
+    """
+
+    n_on: Array
+    n_off: Array
+    instrument: OnOffResponse
+
+
+def read_ogip(path: Path, *, sub_bins: int = 16) -> OnOffObservation:
+    """Read an OGIP spectrum (PHA file with its BKG, ARF and RMF files) with gammapy.
+
+    Bins outside the file's quality mask are dropped. ALP spectra oscillate within the file's bins
+    of true energy, so each is divided; all parts keep the area and migration of the whole.
+
+    Args:
+        path: The PHA file.
+        sub_bins: Parts of each true-energy bin.
+    """
+    from gammapy.datasets import SpectrumDatasetOnOff
+
+    dataset = SpectrumDatasetOnOff.read(path)
+    axis = dataset.counts.geom.axes["energy"]
+    safe = np.flatnonzero(dataset.mask_safe.data.reshape(-1))
+    if safe.size == 0 or safe.size != safe[-1] - safe[0] + 1:
+        raise ValueError(f"the bins of {path} that may be used are not one range: {safe.tolist()}")
+    used = slice(int(safe[0]), int(safe[-1]) + 1)
+    exposure = dataset.exposure.quantity.to_value("cm2 s").reshape(-1)
+    migration = dataset.edisp.get_edisp_kernel(energy_axis=axis).pdf_matrix[:, used]
+    true_edges = dataset.exposure.geom.axes["energy_true"].edges.to_value("GeV")
+    n_on, n_off, alpha = (
+        np.asarray(a.data.reshape(-1)[used], dtype=np.float64)
+        for a in (dataset.counts, dataset.counts_off, dataset.alpha)
+    )
+    response = Response(
+        matrix=np.repeat((exposure[:, None] * migration).T, sub_bins, axis=1),
+        background=alpha * n_off,
+        reco_edges_gev=axis.edges.to_value("GeV")[used.start : used.stop + 1],
+        true_edges_gev=divide_bins(true_edges, sub_bins),
+        livetime_s=float(dataset.exposure.meta["livetime"].to_value("s")),
+        metadata={"file": Path(path).name, "sub_bins": sub_bins},
+    )
+    return OnOffObservation(n_on, n_off, OnOffResponse(response, alpha, n_off))
+
+
+def divide_bins(edges: Array, parts: int) -> Array:
+    """Edges of bins each divided into ``parts`` of equal logarithmic width."""
+    if parts < 1:
+        raise ValueError(f"a bin is divided into at least 1 part; got {parts}")
+    log_edges = np.log(np.asarray(edges, dtype=np.float64))
+    position = np.arange((log_edges.size - 1) * parts + 1) / parts
+    divided = np.exp(np.interp(position, np.arange(log_edges.size), log_edges))
+    divided[::parts] = edges  # exactly
+    return np.asarray(divided)
+
+
+def hess_like_response(
+    *, livetime_s: float = 36000.0, true_bins_per_decade: int = 100
+) -> OnOffResponse:
+    """An instrument of the size of H.E.S.S., from published formulas and round numbers.
+
+    Effective area as parametrised in MNRAS 402 (2010) 1342, appendix B (1.2e5 m^2 at 1 TeV);
+    ln(E_reco / E_true) Gaussian with a width of 0.15; background in the on region of 4e-3 s^-1
+    above 0.5 TeV with an index of 2.2; off region of 12 times the acceptance. No measured data
+    enter.
+
+    Args:
+        livetime_s: Observation time in s.
+        true_bins_per_decade: Bins of true energy a decade, 0.2 - 50 TeV.
+    """
+    reco = np.geomspace(20e3 / 10**1.6, 20e3, 9)  # 0.5 - 20 TeV
+    n_true = int(np.ceil(true_bins_per_decade * np.log10(50e3 / 200.0)))
+    true = np.geomspace(200.0, 50e3, n_true + 1)
+    energy_mev = 1e3 * np.sqrt(true[1:] * true[:-1])
+    area_cm2 = 6.85e9 * energy_mev**-0.0891 * np.exp(-5e5 / energy_mev)
+    migration = np.diff(ndtr(np.log(reco[:, None] * 1e3 / energy_mev) / 0.15), axis=0)
+    per_bin = 4e-3 * livetime_s * -np.diff((reco / 500.0) ** -1.2)
+    alpha = np.full(8, 1.0 / 12.0)
+    response = Response(
+        matrix=migration * (area_cm2 * livetime_s),
+        background=per_bin,
+        reco_edges_gev=reco,
+        true_edges_gev=true,
+        livetime_s=livetime_s,
+        metadata={"name": "embedded", "description": "H.E.S.S.-like, parametrised"},
+    )
+    return OnOffResponse(response, alpha, per_bin / alpha)
