@@ -1,0 +1,172 @@
+# ruff: noqa: E402 - thread counts must be set before anything imports NumPy
+"""Photon-ALP propagation and whole observations, side by side with gammaALPs and gammapy.
+
+    python benchmarks/bench_alp.py [--repeats 5]
+
+Everything runs on one thread; the codes take turns, so that a busy machine slows both alike, and
+CPU time of the process is counted. Two comparisons:
+
+1. propagation: 200 energies through the 4499 cells of one Perseus field, gammaALPs' ``run()``
+   against `photon_survival` of the same cells (which must agree to 1e-8);
+2. whole observation: new field, cluster, background light, Milky Way, folding, Poisson; gammaALPs
+   with a gammapy `SpectrumDataset` against the simulator `alp-ngc1275`, same energies, same
+   response file (needs $GAMMAPY_DATA).
+"""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.integrate
+
+# gammaALPs 0.4 imports the old name of this SciPy function.
+if not hasattr(scipy.integrate, "simps"):
+    scipy.integrate.simps = scipy.integrate.simpson
+
+from gammaALPs.core import ALP, ModuleList, Source
+from llvmlite import binding
+from sbi_physics_alp.ngc1275 import AlpNgc1275
+from sbi_physics_alp.propagation import Domains, photon_survival
+
+REDSHIFT = 0.017559
+SOURCE = {"z": REDSHIFT, "ra": "03h19m48.1s", "dec": "+41d30m42s"}
+CLUSTER = {
+    "nsim": 1,
+    "B0": 10.0,
+    "n0": 39e-3,
+    "n2": 4.05e-3,
+    "r_abell": 500.0,
+    "r_core": 80.0,
+    "r_core2": 280.0,
+    "beta": 1.2,
+    "beta2": 0.58,
+    "eta": 0.5,
+    "kL": 0.18,
+    "kH": 9.0,
+    "q": -2.8,
+}
+MASS_NEV, COUPLING = 30.0, 0.5
+HEAVY_NEV, STRONG = 300.0, 10.0
+"""A harder point: large phases at low energies, strong mixing at high ones."""
+
+RESPONSE = "cta-prod5-north-20deg-50h"
+
+
+def main() -> None:
+    """Run both comparisons and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each code")
+    repeats = parser.parse_args().repeats
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
+    features = binding.get_host_cpu_features()
+    widest = next((f for f in ("avx512f", "avx2", "avx") if features.get(f)), "no AVX")
+    print(f"CPU {binding.get_host_cpu_name()}, widest vector instructions: {widest}; one thread")
+    print(f"{'':44s}{'peer':>12s}{'sbi-physics':>14s}{'ratio':>8s}")
+    propagation(repeats)
+    observation(repeats)
+
+
+def propagation(repeats: int) -> None:
+    """Gammaalps' run() against photon_survival."""
+    energy = np.logspace(1.0, 5.0, 200)
+    modules = module_list(energy, seed=0)
+    cluster = modules.modules[0]
+    cells = Domains(
+        np.ravel(cluster.B), np.ravel(cluster.psin), np.ravel(cluster.nel), np.ravel(cluster.dL)
+    )
+    for m, g in ((MASS_NEV, COUPLING), (HEAVY_NEV, STRONG)):
+        modules.alp.m, modules.alp.g = m, g
+        p_x, p_y, _ = modules.run(multiprocess=1)
+        p = photon_survival(energy, cells, m_nev=m, g11=g, redshift=REDSHIFT)
+        difference = np.abs(p_x[0] + p_y[0] - p[0]).max()
+        if difference > 1e-8:
+            raise SystemExit(f"the codes differ by {difference:.1e} at m = {m} neV, g = {g}")
+        masses = np.full(8, m)
+        peer, ours = take_turns(
+            partial(modules.run, multiprocess=1),
+            partial(photon_survival, energy, cells, m_nev=masses, g11=g, redshift=REDSHIFT),
+            repeats,
+            per_call=8,
+        )
+        report(f"propagation, {energy.size} x {cells.b_ug.size}, m = {m:g}, g = {g:g}", peer, ours)
+
+
+def observation(repeats: int) -> None:
+    """New field to Poisson counts."""
+    if not os.environ.get("GAMMAPY_DATA"):
+        print("whole observation: skipped, $GAMMAPY_DATA is not set")
+        return
+    from astropy import units as u
+    from gammapy.modeling.models import SkyModel, TemplateSpectralModel
+    from sbi_physics_alp.data_files import locate
+    from sbi_physics_alp.gammapy_response import Selection, spectrum_dataset
+
+    simulator = AlpNgc1275(response=RESPONSE, cell_mode="compat")  # the peer's cells
+    energy = simulator.conversion.energy_gev
+    rng = np.random.default_rng(1)
+    theta = np.repeat(simulator.theta("m30-g05")[None], 16, axis=0)
+    dataset, _ = spectrum_dataset(locate(RESPONSE), Selection(), livetime_s=180000.0)
+    amplitude, index, e_cut = theta[0, 2:]
+    flux = amplitude * (energy / 300.0) ** -index * np.exp(-energy / e_cut)
+    seeds = iter(range(1, 1_000_000))
+
+    def peer_observation() -> Any:
+        modules = module_list(energy, seed=next(seeds))
+        modules.add_propagation("EBL", 1, eblmodel="dominguez")
+        modules.add_propagation("GMF", 2, model="jansson12")
+        p_x, p_y, _ = modules.run(multiprocess=1)
+        values = flux * (p_x[0] + p_y[0]) * u.Unit("cm-2 s-1 TeV-1")
+        model = TemplateSpectralModel(energy=energy * u.GeV, values=values)
+        dataset.models = [SkyModel(spectral_model=model, name="source")]
+        return rng.poisson(dataset.npred().data)
+
+    peer, ours = take_turns(
+        peer_observation, lambda: simulator.simulate(theta, rng), repeats, per_call=16
+    )
+    report(f"whole observation, {energy.size} energies", peer, ours)
+
+
+def module_list(energy: np.ndarray[Any, Any], *, seed: int) -> Any:
+    """Gammaalps' modules with a new cluster field."""
+    unpolarised = np.diag([0.5, 0.5, 0.0]).astype(complex)
+    modules = ModuleList(
+        ALP(m=MASS_NEV, g=COUPLING), Source(**SOURCE), pin=unpolarised, EGeV=energy
+    )
+    modules.add_propagation("ICMGaussTurb", 0, seed=seed, **CLUSTER)
+    return modules
+
+
+def take_turns(
+    peer: Callable[[], Any], ours: Callable[[], Any], repeats: int, *, per_call: int
+) -> tuple[float, float]:
+    """Best CPU seconds for one simulation of both codes, which alternate."""
+    peer(), ours()
+    times: dict[Callable[[], Any], list[float]] = {peer: [], ours: []}
+    for _ in range(repeats):
+        for code in (peer, ours):
+            start = time.process_time()
+            code()
+            times[code].append(time.process_time() - start)
+    return min(times[peer]), min(times[ours]) / per_call
+
+
+def report(what: str, peer: float, ours: float) -> None:
+    """Print one row."""
+    print(f"{what:44s}{1e3 * peer:9.1f} ms{1e3 * ours:11.2f} ms{peer / ours:8.0f}")
+
+
+if __name__ == "__main__":
+    main()
