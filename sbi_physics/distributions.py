@@ -198,8 +198,7 @@ class _GaussianBase(Distribution):
             share = (special.ndtr(-a) - special.ndtr(-z)) / (special.ndtr(-a) - special.ndtr(-b))
         else:
             share = (special.ndtr(z) - special.ndtr(a)) / (special.ndtr(b) - special.ndtr(a))
-        clipped: FloatArray = np.clip(share, 0.0, 1.0)
-        return clipped
+        return np.asarray(np.clip(share, 0.0, 1.0), np.float64)
 
     def ppf(self, u: ArrayLike) -> FloatArray:
         a, b = self._ends
@@ -221,7 +220,7 @@ class _GaussianBase(Distribution):
         return np.where(inside, constant - 0.5 * z**2 + slope, -np.inf)
 
     def _check(self) -> None:
-        if not (math.isfinite(self._location) and math.isfinite(self._width) and self._width > 0):
+        if not (math.isfinite(self._location) and 0 < self._width < math.inf):
             raise ContractError(f"{self} needs a finite centre and a positive finite width")
         if not self.bounds[0] < self.bounds[1]:
             raise ContractError(f"{self} needs low < high")
@@ -385,16 +384,13 @@ def distribution_from_dict(data: dict[str, Any]) -> Distribution:
     if kind not in FAMILIES:
         raise unknown_name("distribution", kind, FAMILIES)
     family = FAMILIES[kind]
-    numbers = {k: v for k, v in data.items() if k != "kind"}
     try:
-        return family(**{k: float(v) for k, v in numbers.items()})
+        return family(**{k: float(v) for k, v in data.items() if k != "kind"})
     except ContractError:
         raise
     except (TypeError, ValueError) as error:
         names = [f.name for f in fields(family)]
-        raise ContractError(
-            f"distribution {kind!r} takes numbers {names}, got {numbers}"
-        ) from error
+        raise ContractError(f"distribution {kind!r} takes numbers {names}, got {data}") from error
 
 
 def _json_number(value: float) -> float | str:

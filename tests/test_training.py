@@ -403,11 +403,13 @@ class Moody(Readout):
     """Observes slowly, or not at all."""
 
     raises = False
+    started = threading.Semaphore(0)
 
     def _observe(self, z, theta, rng):
         if self.raises:
             raise ZeroDivisionError("no gain")
         if len(theta) > 1000:
+            self.started.release()
             time.sleep(0.2)
         return super()._observe(z, theta, rng)
 
@@ -449,15 +451,12 @@ def test_an_interrupted_epoch_ends_its_thread():
 
 def test_the_next_buffer_is_prepared_while_the_first_is_used():
     made = data(simulate(Moody(), 20_000, seed=1))
+    started = made._simulations.simulator.started = threading.Semaphore(0)
     epoch = made.epoch(0)
     next(epoch)
-    time.sleep(0.5)  # a training step; meanwhile the second buffer (0.2 s) is made
-    start = time.perf_counter()
-    for _ in range(made.n_train // 256 - 2):
-        next(epoch)
-    waited = time.perf_counter() - start
+    # Nothing more is asked for: the second buffer must be on its way all the same.
+    assert all(started.acquire(timeout=10.0) for _ in range(2))
     epoch.close()
-    assert waited < 0.35
 
 
 # Records -----------------------------------------------------------------

@@ -201,4 +201,4 @@ def test_nan_in_an_observation_is_refused(direct, pairs):
 def test_the_validator_takes_native_posteriors(direct):
     pairs = sp.simulate(TOY, 100, seed=1, purpose="pairs")
     coverage = sp.validate(direct, pairs, n_draws=99, seed=1)
-    assert coverage.n_pairs == 100
+    assert coverage.counts.pairs == 100
