@@ -106,7 +106,7 @@ assert "numpy" not in sys.modules
     run_python(
         code,
         plugin_of_the_page,
-        timeout=60,
+        timeout=200,
         PYTHONPATH=str(plugin_of_the_page),
         SBI_PHYSICS_PLUGINS="counting",
     )
@@ -126,7 +126,7 @@ assert data.x.shape == (200, 2)
     run_python(
         code,
         plugin_of_the_page,
-        timeout=120,
+        timeout=400,
         PYTHONPATH=str(plugin_of_the_page),
         SBI_PHYSICS_PLUGINS="counting",
     )
@@ -191,7 +191,7 @@ def test_the_readme_simulator_runs_with_a_small_budget(tmp_path):
     small = "simulations=200, pairs=100, draws=50, settings={'max_epochs': 2}, seed=1"
     code = block.replace('budget="quick"', small)
     assert code != block
-    run_python(f"import sbi_physics as sp\n{code}", tmp_path, timeout=120)
+    run_python(f"import sbi_physics as sp\n{code}", tmp_path, timeout=400)
     assert (tmp_path / "runs" / "decay" / "report.html").is_file()
 
 

@@ -67,7 +67,7 @@ def imported_by(code: str) -> set[str]:
     """Top-level packages in sys.modules after running `code` in a fresh interpreter."""
     script = f"import sys\n{code}\nprint(*{{m.partition('.')[0] for m in sys.modules}})"
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=200
     )
     return set(done.stdout.splitlines()[-1].split())
 
