@@ -209,6 +209,7 @@ def reseeds():
     np.random.seed(np.random.randint(1000))
 
 
+LINES = itertools.count(10**6)
 CHANGES = {
     "NumPy's global random generator": lambda: np.random.random(),  # one word: the key stays equal
     "NumPy's global random": lambda: np.random.normal(),  # cached normal
@@ -218,11 +219,8 @@ CHANGES = {
         over="raise" if np.geterr()["over"] == "warn" else "warn"
     ),
     "print options": lambda: np.set_printoptions(precision=np.get_printoptions()["precision"] + 1),
-    "warning filters": lambda: warnings.simplefilter(
-        random.Random(len(warnings.filters)).choice(["ignore", "once"]),
-        category=UserWarning,
-        lineno=os.getpid(),
-    ),
+    # A new line number each time: an equal filter would only be moved.
+    "warning filters": lambda: warnings.simplefilter("once", UserWarning, lineno=next(LINES)),
     "the root logger": lambda: logging.getLogger().addHandler(logging.NullHandler()),
     "environment": lambda: os.environ.update(
         TOY_CALLS=str(len(os.environ.get("TOY_CALLS", "")) + 1) * 2
