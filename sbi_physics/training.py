@@ -164,7 +164,7 @@ class TrainingData:
         self._seed, self._member = seed, 0
         self._columns = simulations.parameters.indices(infer)
         n = len(simulations)
-        # At least one row is held out and, where there are three or more, two are left to train on.
+        # At least one row is held out; of three or more, two are left to train on.
         self.n_validation = max(1, min(round(settings.validation_fraction * n), n - 2))
         self.n_train = n - self.n_validation
         if self.n_train < 2:
