@@ -10,7 +10,7 @@ import torch
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
-from sbi_physics_sbi.coordinates import from_normal, log_normal, log_slope, to_normal
+from sbi_physics.nn.coordinates import from_normal, log_normal, log_slope, to_normal
 
 ESTIMATORS = ("zuko_nsf", "nsf", "maf", "maf_rqs", "zuko_maf", "zuko_nice", "mdn")
 """Estimators with a fast inverse (measured in benchmarks/bench_sbi.py)."""

@@ -18,14 +18,15 @@ from pydantic import Field
 from torch import Tensor
 
 from sbi_physics import Engine, Observable, TrainingData, TrainingSettings
+from sbi_physics.nn.embedding import EMBEDDING_FIELDS, build_embedding, embedded, output_size
+from sbi_physics.nn.loop import fit
+from sbi_physics.nn.settings import NetworkSettings
+from sbi_physics.nn.weights import load_arrays, to_arrays
 from sbi_physics.posterior import NeuralPosterior, PosteriorContext
 from sbi_physics.progress import Progress
 from sbi_physics.types import AnyArray, DataArray, FloatArray
+from sbi_physics_sbi import PACKAGES
 from sbi_physics_sbi.density import ConditionalDensity, build_estimator
-from sbi_physics_sbi.embedding import EMBEDDING_FIELDS, build_embedding, embedded, output_size
-from sbi_physics_sbi.loop import fit
-from sbi_physics_sbi.settings import NetworkSettings
-from sbi_physics_sbi.weights import PACKAGES, load_arrays, to_arrays
 
 EstimatorName = Literal["zuko_nsf", "nsf", "maf", "maf_rqs", "zuko_maf", "zuko_nice", "mdn"]
 

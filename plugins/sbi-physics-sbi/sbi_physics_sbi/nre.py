@@ -17,17 +17,18 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sbi_physics import Engine, Observable, TrainingData, TrainingSettings
+from sbi_physics.nn.coordinates import to_normal
+from sbi_physics.nn.embedding import EMBEDDING_FIELDS, build_embedding, embedded, output_size
+from sbi_physics.nn.loop import fit
+from sbi_physics.nn.settings import NetworkSettings
+from sbi_physics.nn.weights import load_arrays, to_arrays
 from sbi_physics.posterior import PosteriorContext
 from sbi_physics.progress import Progress
 from sbi_physics.ratio import POOL_SIZE, RatioPosterior
 from sbi_physics.types import AnyArray, DataArray, FloatArray
+from sbi_physics_sbi import PACKAGES
 from sbi_physics_sbi.contrast import contrastive_loss, rolled
-from sbi_physics_sbi.coordinates import to_normal
-from sbi_physics_sbi.embedding import EMBEDDING_FIELDS, build_embedding, embedded, output_size
-from sbi_physics_sbi.loop import fit
 from sbi_physics_sbi.ratio_network import RatioNetwork, build_classifier
-from sbi_physics_sbi.settings import NetworkSettings
-from sbi_physics_sbi.weights import PACKAGES, load_arrays, to_arrays
 
 ARCHITECTURE = (*EMBEDDING_FIELDS, "classifier", "hidden_features", "num_blocks", "pool_size")
 """Settings that shape the posterior: what is needed to rebuild it."""

@@ -16,7 +16,7 @@ from nflows.nn.nets import ResidualNet
 from sbi.neural_nets import classifier_nn
 from torch import Tensor, nn
 
-from sbi_physics_sbi.coordinates import to_normal
+from sbi_physics.nn.coordinates import to_normal
 
 _BUILD_ROWS = 8
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from sbi_physics_sbi.density import build_estimator, sampled
 from sbi_physics_sbi.npe import DensitySettings, NeuralPosteriorEngine
-from sbi_physics_sbi.weights import to_arrays
 from scipy import stats
 
 import sbi_physics as sp
 from sbi_physics.errors import ObservationError, OptionError
+from sbi_physics.nn.weights import to_arrays
 from sbi_physics.testing import ToyGaussian
 
 pytestmark = pytest.mark.engine

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sbi_physics_sbi.coordinates import to_normal
 from sbi_physics_sbi.nre import NeuralRatioEngine
 from sbi_physics_sbi.ratio_network import RatioNetwork, build_classifier
 
 import sbi_physics as sp
 from sbi_physics.errors import OptionError
+from sbi_physics.nn.coordinates import to_normal
 from sbi_physics.testing import ToyGaussian
 
 pytestmark = pytest.mark.engine

@@ -1,8 +1,8 @@
-"""The training loop of both engines: AdamW, learning-rate schedule, early stopping, best weights.
+"""The training loop of torch engines: AdamW, learning-rate schedule, early stopping, best weights.
 
-The networks are sbi's, the loop is ours: data come in batches from a store that may be larger than
-memory and are redrawn at every epoch, which sbi's trainers do not offer. On a CPU the result
-depends on the seed only, unless `max_seconds` cuts it short.
+Networks come from their packages, the loop is ours: data come in batches from a store that may be
+larger than memory and are redrawn at every epoch, which native trainers do not offer. On a CPU the
+result depends on the seed only, unless `max_seconds` cuts it short.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from sbi_physics.errors import TrainingError
+from sbi_physics.nn.settings import NetworkSettings
 from sbi_physics.progress import Progress
 from sbi_physics.training import Batch, TrainingHistory
-from sbi_physics_sbi.settings import NetworkSettings
 
 logger = logging.getLogger(__name__)
 

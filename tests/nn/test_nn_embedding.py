@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sbi_physics_sbi.embedding import build_embedding, embedded, output_size, resolve_embedding
-from sbi_physics_sbi.settings import NetworkSettings
 
 from sbi_physics import Observable
 from sbi_physics.errors import OptionError
+from sbi_physics.nn.embedding import build_embedding, embedded, output_size, resolve_embedding
+from sbi_physics.nn.settings import NetworkSettings
+
+pytestmark = pytest.mark.engine
 
 SETTINGS = NetworkSettings(embedding_width=16, embedding_depth=2, n_features=5)
 OBSERVABLES = {

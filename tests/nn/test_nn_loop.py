@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from sbi_physics_sbi.loop import _schedule, fit
-from sbi_physics_sbi.settings import NetworkSettings
 
 from sbi_physics.errors import TrainingError
+from sbi_physics.nn.loop import _schedule, fit
+from sbi_physics.nn.settings import NetworkSettings
 from sbi_physics.progress import SILENT
 from sbi_physics.training import Batch
+
+pytestmark = pytest.mark.engine
 
 
 @dataclass
@@ -129,7 +131,7 @@ def test_a_rare_bad_step_is_skipped_and_reported(caplog):
             self.spoil = 1 if k == 3 else 0
             return super().epoch(k)
 
-    with caplog.at_level(logging.WARNING, logger="sbi_physics_sbi.loop"):
+    with caplog.at_level(logging.WARNING, logger="sbi_physics.nn.loop"):
         fit(network, loss, OneBad(), _settings(), seed=1, progress=SILENT)
     assert network.weight.item() == pytest.approx(3.0, abs=0.03)
     assert "skipped 1 of 160 steps" in caplog.text

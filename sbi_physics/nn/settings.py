@@ -1,4 +1,4 @@
-"""Settings of both engines besides the common ones: summary network and optimisation."""
+"""Settings that engines on torch share besides the common ones: summary network and optimiser."""
 
 from __future__ import annotations
 

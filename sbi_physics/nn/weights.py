@@ -10,9 +10,6 @@ from torch import nn
 
 from sbi_physics.types import AnyArray
 
-PACKAGES = ("sbi-physics-sbi", "sbi", "torch", "nflows", "zuko")
-"""Distributions whose versions are recorded with a posterior."""
-
 
 def to_arrays(network: nn.Module) -> dict[str, AnyArray]:
     """Return a network's parameters and buffers as arrays, by name."""

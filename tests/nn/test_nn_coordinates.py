@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
-from sbi_physics_sbi.coordinates import from_normal, log_normal, log_slope, to_normal
 from scipy import special, stats
+
+from sbi_physics.nn.coordinates import from_normal, log_normal, log_slope, to_normal
+
+pytestmark = pytest.mark.engine
 
 
 def test_logit_coordinates_of_a_uniform_become_normal_quantiles():
