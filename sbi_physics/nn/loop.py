@@ -2,11 +2,12 @@
 
 Networks come from their packages, the loop is ours: data come in batches from a store that may be
 larger than memory and are redrawn at every epoch, which native trainers do not offer. On a CPU the
-result depends on the seed only, unless `max_seconds` cuts it short.
+result depends on seed and settings only, unless `max_seconds` cuts it short.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
@@ -73,7 +74,7 @@ def fit(
         TrainingError: If losses stop being finite.
     """
     run = _Run(network, loss, validation_loss or loss, data, settings)
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), _threads(settings.threads):
         torch.manual_seed(seed)
         with progress.task("training", settings.max_epochs, "epoch") as task:
             for note in run.epochs():
@@ -209,6 +210,16 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return a batch's arrays as tensors sharing their memory."""
     weight = None if batch.weight is None else torch.from_numpy(batch.weight)
     return torch.from_numpy(batch.u), torch.from_numpy(batch.x), weight
+
+
+@contextlib.contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _optimizer(network: nn.Module, settings: NetworkSettings) -> Optimizer:

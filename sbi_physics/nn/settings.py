@@ -24,6 +24,14 @@ class NetworkSettings(TrainingSettings):
         description="Learning rate over max_epochs: one-cycle (rise, then cosine fall), cosine "
         "(short warm-up, then fall), plateau (halved when validation stalls) or constant.",
     )
+    threads: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Processor threads that train a network. Networks of this size gain little "
+        "from more than one and lose much where cores are busy; with one, results are the same "
+        "on machines of any size.",
+    )
     embedding: EmbeddingName = Field(
         "auto",
         description="Summary network: none (data as they are), mlp (residual), conv (1-d for "

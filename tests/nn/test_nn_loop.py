@@ -189,3 +189,21 @@ def test_the_one_cycle_rises_then_falls_to_almost_nothing():
     assert np.argmax(values) == 200
     assert values[-1] < 0.002
     assert factor(2000) == pytest.approx(0.001)
+
+
+def test_training_uses_the_threads_asked_for_and_puts_the_count_back():
+    network = torch.nn.Linear(1, 1)
+    before, seen = torch.get_num_threads(), set()
+
+    def loss(u, x, weight):
+        seen.add(torch.get_num_threads())
+        return (network(u) - x).square().mean()
+
+    with pytest.raises(ZeroDivisionError):
+        fit(network, lambda *_: 1 / 0, Line(), _settings(threads=2), seed=1, progress=SILENT)
+    assert torch.get_num_threads() == before
+    fit(network, loss, Line(), _settings(max_epochs=1), seed=1, progress=SILENT)
+    assert seen == {1}
+    fit(network, loss, Line(), _settings(max_epochs=1, threads=2), seed=1, progress=SILENT)
+    assert seen == {1, 2}
+    assert torch.get_num_threads() == before
