@@ -181,7 +181,7 @@ def validate_local(
     x_o: ArrayLike,
     *,
     seed: int | None = None,
-    n_null: int = N_NULL,
+    n_null: int | None = None,
     features: Features | None = None,
     training: Simulations | None = None,
     progress: Progress | None = None,
@@ -199,7 +199,8 @@ def validate_local(
         x_o: One observation, shape (*observable.shape), or several, shape (obs,
             *observable.shape).
         seed: Seed of draws and exchanges; drawn and recorded when None.
-        n_null: Exchanges of labels; at least 99, the smallest p-value is 1 / (n_null + 1).
+        n_null: Exchanges of labels; default 999, more for many observations. The smallest adjusted
+            p-value is (number of tests) / (n_null + 1), so that too few could never reject.
         features: A function of data (batch, *shape) that returns the numbers on which errors may
             depend, (batch, feature); default the five leading principal components.
         training: The training simulations, if at hand: shared ones are then found by content.
@@ -215,8 +216,6 @@ def validate_local(
     started = time.perf_counter()
     seed = fresh_seed() if seed is None else check_seed(seed)
     show = rich_progress() if progress is None else progress
-    if n_null < 99:
-        raise ValidationError(f"n_null must be at least 99, got {n_null}")
     target = resolve(posterior, pairs)
     prior, theta, x = usable_pairs(target, pairs, training)
     observed = pairs.observable.check(x_o)
@@ -226,6 +225,14 @@ def validate_local(
     known = checked_features(chosen, x, "pairs")
     known_at = checked_features(chosen, observed, "observations")
     sources = block_posteriors(target) if isinstance(target, Posterior) else [target]
+    n_tests = len(sources) * len(observed)
+    enough = int(np.ceil(n_tests / ALPHA))
+    n_exchanges = max(N_NULL, 5 * enough) if n_null is None else n_null
+    if n_exchanges < enough:
+        raise ValidationError(
+            f"{n_tests} tests need n_null of at least {enough}, got {n_exchanges}: with fewer "
+            f"exchanges no adjusted p-value can fall below {ALPHA:g}"
+        )
     results: list[LocalResult] = []
     n_used = len(x)
     with show.task("local validation", len(sources), "block") as task:
@@ -239,7 +246,7 @@ def validate_local(
                 block.at,
                 known_at,
                 generator(seed, "validation", _STREAM, k, 1),
-                n_null=n_null,
+                n_null=n_exchanges,
             )
             n_used = min(n_used, int(block.kept.sum()))
             results += [_result(i, block, test) for i, test in enumerate(tests)]
@@ -254,7 +261,7 @@ def validate_local(
         results=tuple(results),
         n_pairs=n_used,
         n_unusable=unusable,
-        n_null=n_null,
+        n_null=n_exchanges,
         seed=seed,
         provenance=pair_provenance(target, pairs, len(x), time.perf_counter() - started),
     )
