@@ -162,3 +162,27 @@ def test_the_record_survives_json(tmp_path):
 def test_bad_input_is_refused_with_its_value(u, features, options, message):
     with pytest.raises(ValidationError, match=message):
         local_map(u, features, **options)
+
+
+def test_the_figure_shows_every_cell_and_marks_those_that_deviate():
+    from sbi_physics.errors import UnknownNameError
+    from sbi_physics.plots import LIGHT, local_map_figure
+
+    rng = np.random.default_rng(10)
+    x = rng.normal(size=1500)
+    u = {"sbc:a": np.where(x > 0, ranks(rng, 1500, width=1.5), ranks(rng, 1500))}
+    found = local_map(u, {"x": x}, parameters={"a": rng.normal(size=1500)})
+    figure = local_map_figure(found, "sbc:a")
+    assert len(figure.axes) == 2
+    markers = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert len(markers) == 5
+    assert [m.get_color() == LIGHT.truth for m in markers] == [
+        c.p_holm < 0.01 for c in found.select("sbc:a", "x")
+    ]
+    assert any(m.get_color() == LIGHT.truth for m in markers)
+    hollow = [line for line in figure.axes[1].lines if line.get_marker() == "o"]
+    assert {m.get_markerfacecolor() for m in hollow} == {LIGHT.background}
+    with pytest.raises(UnknownNameError, match="sbc:a"):
+        local_map_figure(found, "sbc:b")
+    with pytest.raises(UnknownNameError, match="width"):
+        local_map_figure(found, "sbc:a", effect="with")
