@@ -14,5 +14,6 @@
 - `evaluation`: one pass over the draws of many observations, in batches.
 - `verdict`: effect sizes with tolerances and the one verdict.
 
-But for the last entrance of `balance`, nothing here knows posteriors, simulators or files; `sbi_physics.validate` puts them together.
+But for `check_balance`, nothing here knows posteriors, simulators or files; `sbi_physics.validate`
+puts them together.
 """
