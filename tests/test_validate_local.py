@@ -165,7 +165,7 @@ def test_only_the_parameters_of_interest_and_every_block_are_tested(pairs):
             raise AssertionError
 
     marginal = Blocks(replace(TOY.reference_posterior().context))
-    found = validate_local(marginal, pairs, X_O, seed=1, n_null=199, progress=SILENT)
+    found = validate_local(marginal, pairs, X_O, seed=1, n_null=299, progress=SILENT)
     assert [r.block for r in found.results] == [("theta_1",), ("theta_2",)]
     assert found.verdict in ("PASS", "MARGINAL")
 
