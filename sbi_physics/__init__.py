@@ -27,8 +27,11 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sbi_physics.confidence import confidence_regions, frequentist_coverage
     from sbi_physics.constraints import Constraint
     from sbi_physics.coverage import Coverage
+    from sbi_physics.diagnostics.balance import check_balance
+    from sbi_physics.diagnostics.local import local_map
     from sbi_physics.distributions import (
         Fixed,
         Log10Normal,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from sbi_physics.posterior import Posterior
     from sbi_physics.posterior_files import load_posterior
     from sbi_physics.priors import Prior
+    from sbi_physics.recalibrate import recalibrate
     from sbi_physics.registry import engine, engines, simulator, simulators
     from sbi_physics.simulate import simulate
     from sbi_physics.simulator import Budget, DataFile, Simulator, SimulatorOptions
@@ -53,10 +57,14 @@ if TYPE_CHECKING:
     from sbi_physics.study import Study, run
     from sbi_physics.training import TrainingData, TrainingHistory, TrainingSettings
     from sbi_physics.validate import validate, validate_draws
+    from sbi_physics.validate_local import validate_local
 
 _HOMES = {
+    "confidence": ("confidence_regions", "frequentist_coverage"),
     "constraints": ("Constraint",),
     "coverage": ("Coverage",),
+    "diagnostics.balance": ("check_balance",),
+    "diagnostics.local": ("local_map",),
     "distributions": ("Fixed", "Log10Normal", "LogNormal", "LogUniform", "Normal", "Uniform"),
     "engine": ("Engine", "train"),
     "hookspecs": ("hookimpl",),
@@ -66,6 +74,7 @@ _HOMES = {
     "posterior": ("Posterior",),
     "posterior_files": ("load_posterior",),
     "priors": ("Prior",),
+    "recalibrate": ("recalibrate",),
     "registry": ("engine", "engines", "simulator", "simulators"),
     "simulate": ("simulate",),
     "simulator": ("Budget", "DataFile", "Simulator", "SimulatorOptions"),
@@ -74,6 +83,7 @@ _HOMES = {
     "study": ("Study", "run"),
     "training": ("TrainingData", "TrainingHistory", "TrainingSettings"),
     "validate": ("validate", "validate_draws"),
+    "validate_local": ("validate_local",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -105,10 +115,15 @@ __all__ = [
     "TrainingSettings",
     "Uniform",
     "__version__",
+    "check_balance",
+    "confidence_regions",
     "engine",
     "engines",
+    "frequentist_coverage",
     "hookimpl",
     "load_posterior",
+    "local_map",
+    "recalibrate",
     "run",
     "simulate",
     "simulator",
@@ -117,6 +132,7 @@ __all__ = [
     "train",
     "validate",
     "validate_draws",
+    "validate_local",
 ]
 
 

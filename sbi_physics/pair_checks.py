@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sbi_physics.engine import package_versions
 from sbi_physics.errors import ValidationError
 from sbi_physics.posterior import Posterior
+from sbi_physics.recalibrated import RECALIBRATIONS
 from sbi_physics.store import Simulations
 
 
@@ -45,7 +47,7 @@ def check_pairs(posterior: Posterior, pairs: Simulations) -> None:
 
 
 def check_streams(target: object, pairs: Simulations, training: Simulations | None) -> None:
-    """Refuse pairs that were seen in training.
+    """Refuse pairs that were seen in training or in a recalibration.
 
     Args:
         target: What is validated; a posterior knows which simulations it was trained on.
@@ -56,19 +58,30 @@ def check_streams(target: object, pairs: Simulations, training: Simulations | No
         ValidationError: Saying what is shared.
     """
     trained = target.context.simulations if isinstance(target, Posterior) else {}
-    same_stream = (
-        pairs.seed is not None
-        and trained.get("seed") == pairs.seed
-        and trained.get("purpose") == pairs.purpose
-        and not set(trained.get("rounds", ())).isdisjoint(pairs.rounds)
-    )
-    same_content = "digest" in trained and trained["digest"] == pairs.digest()
-    if same_stream or same_content or (training is not None and training.overlaps(pairs)):
+    if _is_same(trained, pairs) or (training is not None and training.overlaps(pairs)):
         raise ValidationError(
             f"the pairs overlap the training simulations (seed {pairs.seed}, purpose "
             f"{pairs.purpose!r}): validation on data seen in training is meaningless. Simulate "
             "fresh ones: simulate(..., purpose='pairs')"
         )
+    for recalibration in trained.get(RECALIBRATIONS, ()):
+        if _is_same(recalibration.get("pairs", {}), pairs):
+            raise ValidationError(
+                f"the pairs overlap those of the {recalibration.get('method')!r} recalibration "
+                f"(seed {pairs.seed}, purpose {pairs.purpose!r}): what mended a posterior cannot "
+                "test it. Simulate fresh ones: another purpose or another seed"
+            )
+
+
+def _is_same(known: Mapping[str, Any], pairs: Simulations) -> bool:
+    """Whether pairs come from a recorded stream or have a recorded content."""
+    same_stream = (
+        pairs.seed is not None
+        and known.get("seed") == pairs.seed
+        and known.get("purpose") == pairs.purpose
+        and not set(known.get("rounds", ())).isdisjoint(pairs.rounds)
+    )
+    return same_stream or ("digest" in known and known["digest"] == pairs.digest())
 
 
 def _check_prior(posterior: Posterior, pairs: Simulations) -> None:

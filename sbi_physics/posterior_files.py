@@ -4,6 +4,7 @@
     transform.safetensors     constants of the data transform
     weights.safetensors       the network
     members/<k>/              the same for each member of an ensemble, instead of weights
+    base/                     the posterior behind a recalibration, whose weights stand beside
 
 A folder is written beside its final place and renamed, so a half-written one is never taken for a
 posterior.
@@ -26,6 +27,7 @@ from sbi_physics.errors import PosteriorFileError
 from sbi_physics.observables import Observable
 from sbi_physics.posterior import Posterior, PosteriorContext
 from sbi_physics.priors import Prior
+from sbi_physics.recalibrated import RecalibratedPosterior, rebuild
 from sbi_physics.simulator import SimulatorIdentity
 from sbi_physics.training import TrainingHistory
 from sbi_physics.transforms import Transform
@@ -38,6 +40,7 @@ HEADER: Final = "posterior.json"
 WEIGHTS: Final = "weights.safetensors"
 TRANSFORM: Final = "transform.safetensors"
 MEMBERS: Final = "members"
+BASE: Final = "base"
 _ENTRIES: Final = {
     "config",
     "engine",
@@ -99,6 +102,9 @@ def load_posterior(folder: str | Path) -> Posterior:
     if header["members"]:
         folders = [root / MEMBERS / str(k) for k in range(header["members"])]
         return ensemble_of([load_posterior(member) for member in folders])
+    if header.get("recalibration") is not None:
+        arrays = _read_arrays(root, WEIGHTS, header["sha256"])
+        return rebuild(load_posterior(root / BASE), header["recalibration"], arrays)
     from sbi_physics import registry
 
     engine = registry.engine(context.engine)
@@ -115,6 +121,10 @@ def _write(posterior: Posterior, folder: Path) -> None:
     )
     for k, member in enumerate(members):
         _write(member, folder / MEMBERS / str(k))
+    recalibration = None
+    if isinstance(posterior, RecalibratedPosterior):
+        _write(posterior.base, folder / BASE)
+        recalibration = posterior.record
     if not members:
         digests[WEIGHTS] = _write_arrays(folder / WEIGHTS, posterior._weights())
     if context.transform is not None:
@@ -123,6 +133,7 @@ def _write(posterior: Posterior, folder: Path) -> None:
         "schema": SCHEMA,
         "engine": context.engine,
         "members": len(members),
+        "recalibration": recalibration,
         "config": {} if members else posterior._config(),
         "prior": context.prior.to_dict(),
         "observable": context.observable.to_dict(),

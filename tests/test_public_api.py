@@ -45,10 +45,15 @@ PUBLIC = {
     "TrainingSettings",
     "Uniform",
     # verbs
+    "check_balance",
+    "confidence_regions",
     "engine",
     "engines",
+    "frequentist_coverage",
     "hookimpl",
     "load_posterior",
+    "local_map",
+    "recalibrate",
     "run",
     "simulate",
     "simulator",
@@ -57,6 +62,7 @@ PUBLIC = {
     "train",
     "validate",
     "validate_draws",
+    "validate_local",
 }
 
 HEAVY = {"arviz", "jinja2", "matplotlib", "numpy", "pydantic", "scipy", "torch", "xarray", "zarr"}

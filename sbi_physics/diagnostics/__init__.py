@@ -6,9 +6,14 @@
 - `bands`: simultaneous bands of an empirical distribution function, Clopper-Pearson intervals.
 - `expected_coverage`: coverage of highest-posterior-density regions.
 - `block_density`: density of a block of parameters estimated from draws.
+- `local`: calibration in bins of the data.
+- `lc2st`: a classifier test at one observation.
+- `frequentist`: coverage at fixed parameters, and critical values that give it.
+- `balance`: balance and normalisation of ratio estimators.
 - `information`: scores, information gain, contraction, z-scores.
 - `evaluation`: one pass over the draws of many observations, in batches.
 - `verdict`: effect sizes with tolerances and the one verdict.
 
-Nothing here knows simulators, engines or files; `sbi_physics.validate` puts them together.
+But for `check_balance`, nothing here knows posteriors, simulators or files; `sbi_physics.validate`
+puts them together.
 """

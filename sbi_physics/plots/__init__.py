@@ -4,6 +4,7 @@ Every function returns a matplotlib `Figure` for a light or a dark page; `save` 
 
 - `corner_figure`: the posterior of one observation.
 - `rank_figure`, `pp_figure`, `coverage_figure`, `recovery_figure`: a `Coverage` record.
+- `local_map_figure`: a `LocalMap`.
 - `loss_figure`: a `TrainingHistory`.
 - `observation_figure`: data, with posterior-predictive bands.
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     )
     from sbi_physics.plots.corner import corner_figure
     from sbi_physics.plots.data import loss_figure, observation_figure
+    from sbi_physics.plots.local import local_map_figure
     from sbi_physics.plots.style import DARK, LIGHT, Theme, png, save
 
 _HOMES = {
@@ -37,6 +39,7 @@ _HOMES = {
     ),
     "corner": ("corner_figure",),
     "data": ("loss_figure", "observation_figure"),
+    "local": ("local_map_figure",),
     "style": ("DARK", "LIGHT", "Theme", "png", "save"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -47,6 +50,7 @@ __all__ = [
     "Theme",
     "corner_figure",
     "coverage_figure",
+    "local_map_figure",
     "loss_figure",
     "observation_figure",
     "png",
