@@ -104,7 +104,7 @@ DEFECTS = {
     "under1.25": ({"width": 1.25}, ("conservative",)),
     "bias0.2_one": ({"bias": (0.2, 0.0)}, ("biased:a",)),
     "bias0.2_all": ({"bias": (0.2, 0.2)}, ("biased:a", "biased:b")),
-    "corr_flip": ({"correlation": -1.0}, ("overconfident",)),
+    "corr_flip": ({"correlation": -1.0}, ("overconfident", "correlation")),
 }
 
 
@@ -129,14 +129,17 @@ def test_a_ten_percent_width_error_is_found_with_a_thousand_pairs(width):
     assert sum(r.verdict == "FAIL" for r in results) >= 14
 
 
-def test_a_flipped_correlation_is_invisible_to_marginal_ranks_alone():
+def test_a_flipped_correlation_is_invisible_to_marginal_ranks():
     rng = np.random.default_rng(5)
     case = gaussian_case(1000, rng, correlation=-1.0)
     with_density = case.validate(rng)
     marginal = case.validate(rng, log_prob_true=None, log_prob_draws=None)
     assert with_density.verdict == "FAIL"
-    assert {t.name for t in with_density.tests if t.p_holm < 0.01} == {"hpd"}
-    assert marginal.verdict in ("PASS", "MARGINAL")
+    assert {t.name for t in with_density.tests if t.p_holm < 0.01} == {"hpd", "moment"}
+    # Without densities the products of residuals still see it.
+    assert {t.name for t in marginal.tests if t.p_holm < 0.01} == {"moment"}
+    assert marginal.verdict == "FAIL"
+    assert "correlation" in marginal.labels
 
 
 def test_a_common_bias_is_invisible_to_highest_density_regions_alone():
@@ -253,7 +256,7 @@ def test_the_order_of_parameters_changes_nothing():
     }
     mirrored = validate_draws(rng=np.random.default_rng(1), **swapped)
     for name in result.quantities:
-        assert np.array_equal(mirrored.pit[name], result.pit[name])
+        assert np.array_equal(mirrored.pit[name], result.pit[name], equal_nan=True)
     assert mirrored.p_global == result.p_global
 
 
@@ -306,14 +309,17 @@ def test_a_logarithmic_parameter_gives_the_same_regions_as_its_logarithm():
 def test_a_block_of_parameters_is_covered_as_its_own_joint_region():
     rng = np.random.default_rng(18)
     exact = [gaussian_case(200, rng).validate(rng, 99, blocks=[("a", "b")]) for _ in range(60)]
-    p = np.array([r.tests[-1].p_value for r in exact])
-    assert exact[0].tests[-1].name == "hpd:a,b"
+    p = np.array([_test(r, "hpd:a,b").p_value for r in exact])
     # Central 99.9 % of Binomial(60, 0.05) and Binomial(60, 0.5).
     assert np.sum(p < 0.05) <= 10
     assert 17 <= np.sum(p < 0.5) <= 43
     flipped = gaussian_case(1000, rng, correlation=-1.0).validate(rng, 399, blocks=[("a", "b")])
-    assert flipped.tests[-1].p_value < 1e-6
+    assert _test(flipped, "hpd:a,b").p_value < 1e-6
     assert flipped.ecp(0.683, "hpd:a,b")[0] == pytest.approx(flipped.ecp(0.683)[0], abs=0.05)
+
+
+def _test(result: Coverage, name: str):
+    return next(t for t in result.tests if t.name == name)
 
 
 def test_weighted_draws_are_ranked_by_weight():
@@ -366,7 +372,11 @@ def test_non_finite_values_are_counted_and_too_many_are_inconclusive():
     result = validate_draws(rng=rng, **arrays)
     assert result.counts.usable == 496
     assert result.counts.density_missing == 4
-    assert [t.n for t in result.tests] == [496, 496, 492]
+    # 100 of the 500 pairs fit the regression behind tarp_x; all 8 bad ones are among the rest or
+    # not: rows 4 and 9, 14, ... are held out.
+    assert {t.name: t.n for t in result.tests} == {
+        "sbc:a": 496, "sbc:b": 496, "hpd": 492, "tarp_u": 496, "tarp_x": 396, "moment": 496,
+    }  # fmt: skip
     assert result.verdict in ("PASS", "MARGINAL")
     arrays["draws"][:20, 7, 1] = np.inf
     assert validate_draws(rng=rng, **arrays).verdict == "INCONCLUSIVE"
@@ -441,7 +451,8 @@ def test_a_negligible_effect_seen_with_very_many_pairs_is_marginal_not_fail():
         ({"log_prob_true": np.zeros(7)}, r"log_prob_true must have shape \(300,\)"),
         ({"log_prob_true": None}, "log_prob_draws needs log_prob_true"),
         ({"weights": -np.ones((300, 199))}, "weights must be finite"),
-        ({"x": np.zeros((4, 2))}, "x has 4 observations"),
+        ({"x": np.zeros((4, 2))}, r"x must hold real numbers for 300 .* shape \(4, 2\)"),
+        ({"x": np.full(300, "text")}, "x must hold real numbers"),
         ({"prior": PRIOR.select(("a",))}, "theta has 2 parameters"),
     ],
 )
