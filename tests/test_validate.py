@@ -283,6 +283,37 @@ def test_the_number_of_pairs_can_be_limited(pairs):
         validate(TOY.reference_posterior(), pairs, n_draws=0, progress=SILENT)
 
 
+def test_the_regression_is_fitted_on_training_simulations_where_they_are_given(pairs):
+    training = simulate(TOY, 500, seed=9, progress=SILENT)
+    exact = TOY.reference_posterior()
+    alone = validate(exact, pairs, n_draws=49, seed=1, progress=SILENT)
+    result = validate(exact, pairs, n_draws=49, seed=1, training=training, progress=SILENT)
+    assert np.isnan(alone.pit["tarp_x"]).sum() == 80
+    assert not np.isnan(result.pit["tarp_x"]).any()
+    for name in ("sbc:theta_1", "hpd", "tarp_u"):
+        assert np.array_equal(result.pit[name], alone.pit[name])
+    other = simulate(ToyBimodal(), 100, seed=1, progress=SILENT)
+    with pytest.raises(ValidationError, match="training simulations hold data of shape"):
+        validate(exact, pairs, n_draws=9, training=other, progress=SILENT)
+
+
+def test_the_exact_likelihood_can_be_ranked(pairs):
+    exact = TOY.reference_posterior()
+    result = validate(exact, pairs, n_draws=99, seed=1, quantities=["loglik"], progress=SILENT)
+    assert "loglik" in result.quantities
+    assert result.verdict in ("PASS", "MARGINAL")
+    # With a flat prior the likelihood orders points as the posterior density does.
+    assert np.abs(result.u("loglik") - result.u("hpd")).max() < 0.011
+    with pytest.raises(ValidationError, match="also depends on offset"):
+        validate(
+            ToyTwoStage().reference_posterior(),
+            simulate(ToyTwoStage(), 60, seed=3, purpose="pairs", progress=SILENT),
+            n_draws=9,
+            quantities=["loglik"],
+            progress=SILENT,
+        )
+
+
 def test_progress_counts_every_observation(pairs):
     seen: list[int] = []
 

@@ -101,7 +101,9 @@ def plain_vectors(x: AnyArray) -> tuple[Observable, DataArray]:
     if not finite.all():
         known = np.where(finite, flat, 0.0).sum(axis=0) / np.maximum(finite.sum(axis=0), 1)
         flat = np.where(finite, flat, known)
-    # Double precision first: data may be of any size.
+    # Data may be of any size, beyond single precision too.
+    largest = np.abs(flat).max(axis=0, initial=0.0)
+    flat = flat / np.where(largest > 0.0, largest, 1.0)
     spread = flat.std(axis=0)
     standard = (flat - flat.mean(axis=0)) / np.where(spread > 0.0, spread, np.inf)
     return Observable(kind="vector", shape=(flat.shape[1],)), standard.astype(np.float32)
