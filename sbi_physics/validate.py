@@ -11,11 +11,18 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sbi_physics.array_inputs import (
+    N_DRAWS,
+    equal_weights,
+    parameter_names,
+    pooled_moments,
+    scaled,
+)
 from sbi_physics.assess import N_RECOVERY, Block, assess
 from sbi_physics.coverage import Coverage, Recovery
 from sbi_physics.diagnostics.evaluation import (
@@ -27,16 +34,10 @@ from sbi_physics.diagnostics.evaluation import (
     check_rows,
 )
 from sbi_physics.diagnostics.normalization import log_normalizer
-from sbi_physics.diagnostics.ranks import effective_sample_size, resample
 from sbi_physics.diagnostics.verdict import REQUIREMENTS
 from sbi_physics.errors import ValidationError, unknown_name
 from sbi_physics.likelihood import Likelihood
-from sbi_physics.pair_checks import (
-    check_pairs,
-    check_streams,
-    core_versions,
-    pair_provenance,
-)
+from sbi_physics.pair_checks import check_pairs, check_streams, core_versions, pair_provenance
 from sbi_physics.posterior import Posterior
 from sbi_physics.priors import Prior
 from sbi_physics.progress import Progress, rich_progress
@@ -46,14 +47,9 @@ from sbi_physics.store import Simulations
 from sbi_physics.targets import Sampler, block_posteriors, resolve
 from sbi_physics.types import DataArray, FloatArray
 
-N_DRAWS: Final = 999
-"""Default draws for each observation: 1000 ranks bin exactly."""
-
 _BATCH = 100
 _BATCH_VALUES = 8_000_000
 _DRAW_STREAM = 0
-_RESAMPLE_RATIO = 5
-_MIN_RESAMPLED = 199
 
 
 def validate(
@@ -231,7 +227,7 @@ def validate_draws(
             f"x must hold real numbers for {n} observations, got {data.dtype} of shape "
             f"{data.shape}"
         )
-    labels = _names(prior, names, d)
+    labels = parameter_names(prior, names, d)
     if prior is not None and not (prior.contains(truth) | ~np.isfinite(truth).all(axis=1)).all():
         row = int(np.argmin(prior.contains(truth)))
         raise ValidationError(
@@ -242,10 +238,10 @@ def validate_draws(
             raise unknown_name("parameter", name, labels)
     ess = None
     if w is not None:
-        samples, drawn, w, ess = _equal_weights(samples, drawn, w, seed)
-    mean, spread = _pooled_moments(truth, samples)
+        samples, drawn, w, ess = equal_weights(samples, drawn, w, seed)
+    mean, spread = pooled_moments(truth, samples)
     unit = np.where(spread > 0, spread, 1.0)
-    scaled_truth, jacobian = _scaled(prior, truth, unit)
+    scaled_truth, jacobian = scaled(prior, truth, unit)
     beside = references_from_arrays(
         scaled_truth, data, prior, labels, (mean / unit, spread / unit), seed
     )
@@ -261,7 +257,7 @@ def validate_draws(
     step = _batch_rows(samples.shape[1], d)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        scaled_draws, draws_jacobian = _scaled(prior, samples[rows], unit)
+        scaled_draws, draws_jacobian = scaled(prior, samples[rows], unit)
         evaluation.add(
             rows,
             DrawBatch(
@@ -384,62 +380,12 @@ def _drawn_by(sampler: Any, x: DataArray, n_draws: int, d: int) -> FloatArray:
     return drawn
 
 
-def _equal_weights(
-    samples: FloatArray, drawn: FloatArray | None, weights: FloatArray, seed: int
-) -> tuple[FloatArray, FloatArray | None, FloatArray | None, FloatArray]:
-    """Resample where there are plenty of effective draws; otherwise keep the weights."""
-    if (weights < 0).any() or not np.isfinite(weights).all() or (weights.sum(axis=1) <= 0).any():
-        raise ValidationError(
-            "weights must be finite and not negative, with a positive sum for every observation"
-        )
-    ess = effective_sample_size(weights)
-    n_draws = min(N_DRAWS, int(ess.min() / _RESAMPLE_RATIO))
-    if n_draws < _MIN_RESAMPLED:
-        return samples, drawn, weights, ess
-    chosen, picks = resample(
-        samples, weights, n_draws, generator(seed, "validation", _DRAW_STREAM)
-    )
-    densities = None if drawn is None else np.take_along_axis(drawn, picks, axis=1)
-    return chosen.astype(np.float64), densities, None, ess
-
-
-def _scaled(
-    prior: Prior | None, points: FloatArray, unit: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Scaled coordinates and log |d scaled / d theta|; without a prior, in the units given."""
-    if prior is not None:
-        return prior.scaled(points), prior.log_abs_det_scaled(points)
-    return points / unit, np.full(points.shape[:-1], -float(np.log(unit).sum()))
-
-
-def _pooled_moments(truth: FloatArray, draws: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and sd of truths and draws together, which knows nothing of who is who."""
-    good = np.isfinite(truth).all(axis=1) & np.isfinite(draws).all(axis=(1, 2))
-    total = max(1, int(good.sum())) * (draws.shape[1] + 1)
-    mean = (truth[good].sum(axis=0) + draws[good].sum(axis=(0, 1))) / total
-    squares = np.zeros_like(mean)
-    for row in np.flatnonzero(good):
-        squares += ((truth[row] - mean) ** 2) + ((draws[row] - mean) ** 2).sum(axis=0)
-    return mean, np.sqrt(squares / total)
-
-
 def _check_choices(require: str, quantities: Sequence[str], known: tuple[str, ...]) -> None:
     if require not in REQUIREMENTS:
         raise unknown_name("requirement", require, REQUIREMENTS)
     for quantity in quantities:
         if quantity not in known:
             raise unknown_name("quantity", quantity, known)
-
-
-def _names(prior: Prior | None, names: Sequence[str], d: int) -> tuple[str, ...]:
-    chosen = (
-        prior.names
-        if prior is not None
-        else tuple(names) or tuple(f"theta_{j + 1}" for j in range(d))
-    )
-    if len(chosen) != d:
-        raise ValidationError(f"theta has {d} parameters, the names are {', '.join(chosen)}")
-    return chosen
 
 
 def _recovery(truth: FloatArray, quantiles: FloatArray) -> Recovery:

@@ -19,7 +19,7 @@ from sbi_physics.types import AnyArray, DataArray, FloatArray
 
 MAX_FIT: Final = 5000
 _MAX_FIT_VALUES: Final = 20_000_000
-_COMPONENT_ROWS: Final = 1000
+_COMPONENT_ROWS: Final = 500
 _CLIP: Final = 3.0
 _RIDGE: Final = 1e-3
 
