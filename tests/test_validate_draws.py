@@ -6,6 +6,7 @@ posterior has standard deviations 0.434 and correlation 0.517.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +143,8 @@ def test_the_size_of_batches_changes_nothing(monkeypatch):
     arrays["draws"][:, 0] = arrays["draws"][:, 1]
     options = {"blocks": [("a", "b")], "quantities": ["pair"]}
     whole = validate_draws(rng=np.random.default_rng(1), **arrays, **options)
-    monkeypatch.setattr("sbi_physics.validate._BATCH", 7)
+    # The package offers the function under the name of the module.
+    monkeypatch.setattr(sys.modules["sbi_physics.validate"], "_BATCH", 7)
     split = validate_draws(rng=np.random.default_rng(1), **arrays, **options)
     for name in whole.quantities:
         assert np.array_equal(split.pit[name], whole.pit[name], equal_nan=True)
