@@ -6,6 +6,7 @@ Fast tier: few repetitions with fixed seeds, so lower limits of the powers are l
 
 from __future__ import annotations
 
+import functools
 import zlib
 
 import numpy as np
@@ -49,6 +50,7 @@ ALLOWED = {
 """What they may name besides, because it is true too."""
 
 
+@functools.cache
 def run(defect: str, n: int, repetition: int, n_draws: int = 99) -> Coverage:
     rng = np.random.default_rng([zlib.crc32(defect.encode()), n, repetition])
     return validate_draws(rng=rng, **known_case(defect, n, rng).arrays(n_draws, rng))
