@@ -20,6 +20,8 @@ from sbi_physics.validate import validate_draws
 N_NULL = 200
 N_POWER = 5
 
+SUBTLE = ("over0.9", "under1.1", "xscale", "mode_0.6")
+
 LABELS = {
     "over0.8": {"overconfident"},
     "over0.9": {"overconfident"},
@@ -89,11 +91,12 @@ def test_combining_by_swaps_is_no_weaker_than_bonferroni(null):
 
 @pytest.mark.parametrize("defect", [d for d in DEFECTS if d not in EXACT])
 def test_a_planted_defect_fails_and_is_named(defect):
-    # Power at least 0.95 (measured: 0.99 and more): 2 misses of 5 happen in 2 % of all seeds.
-    # 5 of 5 puts the power above 0.55 with 95 % confidence, 4 of 5 above 0.34.
+    # Power asked for: 0.95, and 0.9 for the subtle ones. 2 misses of 5 then happen in 2 % of all
+    # seeds, 3 of 5 in 1 %. 5 of 5 puts the power above 0.55 with 95 % confidence, 4 of 5 above
+    # 0.34, 3 of 5 above 0.19.
     results = [run(defect, 1000, repetition) for repetition in range(N_POWER)]
     failed = [r for r in results if r.verdict == "FAIL"]
-    assert len(failed) >= N_POWER - 1
+    assert len(failed) >= N_POWER - (2 if defect in SUBTLE else 1)
     wanted, allowed = LABELS[defect], LABELS[defect] | ALLOWED.get(defect, set())
     # A label needs 2.6 to 3.5 standard errors of its own effect.
     assert sum(wanted <= set(r.labels) for r in results) >= N_POWER - 1
