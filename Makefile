@@ -86,6 +86,10 @@ bench: $(STAMP) ## start-up times and the photon-ALP kernel, against peers
 	$(BIN)/python benchmarks/bench_startup.py
 	$(BIN)/python benchmarks/bench_alp.py
 
+.PHONY: power
+power: $(STAMP) ## how often the validator sees planted defects (an hour of one core; resumes)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/power_validator.py --repetitions 200 --write
+
 .PHONY: docs
 docs: $(STAMP) ## HTML documentation in docs/_build/html
 	$(BIN)/python -m sphinx -W -q -b html docs docs/_build/html

@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 
 from sbi_physics.coverage import Coverage, PairCounts, ParameterSummary, Recovery
+from sbi_physics.diagnostics.dependence import correlation_effects, slope_effect
 from sbi_physics.diagnostics.evaluation import Evaluation, block_name
-from sbi_physics.diagnostics.expected_coverage import curve_effects
+from sbi_physics.diagnostics.expected_coverage import (
+    central_credibility,
+    curve_effects,
+    quantity_credibility,
+)
 from sbi_physics.diagnostics.information import (
     Score,
     contraction,
@@ -20,8 +25,15 @@ from sbi_physics.diagnostics.information import (
     negative_log_likelihood,
     z_scores,
 )
-from sbi_physics.diagnostics.uniformity import anderson_darling, holm, location_scale
+from sbi_physics.diagnostics.swap import min_p, own_p_values, rank_statistics
+from sbi_physics.diagnostics.uniformity import (
+    anderson_darling,
+    holm,
+    location_scale,
+    under_coverage,
+)
 from sbi_physics.diagnostics.verdict import (
+    ONE_SIDED,
     Effect,
     TestResult,
     decide,
@@ -40,7 +52,9 @@ MIN_ESS = 200.0
 MAX_UNUSABLE = 0.02
 MAX_OUTSIDE = 0.20
 N_RECOVERY = 500
-COMBINATION = "Bonferroni over all tests (smallest Holm-adjusted p-value)"
+HOLM = "Bonferroni over all tests (smallest Holm-adjusted p-value)"
+REGIONS = ("hpd", "tarp_u", "tarp_x")
+"""Families of quantities that stand for joint regions."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +86,7 @@ def assess(
     seed: int,
     has_data: bool,
     provenance: Mapping[str, Any],
+    require: str = "exact",
 ) -> Coverage:
     """Test, measure and decide.
 
@@ -85,14 +100,18 @@ def assess(
         seed: Recorded seed.
         has_data: Whether the draws are known to belong to given data.
         provenance: Recorded as is.
+        require: `exact`, or `conservative` when only over-confidence may fail.
 
     Raises:
         ValidationError: If fewer than 20 pairs are usable.
     """
     pit: dict[str, FloatArray] = {}
+    owned: list[tuple[Block, tuple[str, ...]]] = []
     for block in blocks:
         # A parameter that occurs in several blocks is ranked in the first.
-        pit |= {k: v for k, v in block.evaluation.pit.items() if k not in pit}
+        own = {k: v for k, v in block.evaluation.pit.items() if k not in pit}
+        pit |= own
+        owned.append((block, tuple(k for k, v in own.items() if _n_tested(v) >= MIN_PAIRS)))
     counts = _counts(blocks, pit)
     if counts.usable < MIN_PAIRS:
         raise ValidationError(
@@ -101,19 +120,33 @@ def assess(
             f"{counts.usable} of {counts.pairs} have finite parameters and draws"
         )
     kernels = {block_name(names_) for block in blocks for names_ in block.evaluation.blocks}
-    tests, effects = _tests(pit, kernels)
+    single = _rank_tests(pit, kernels)
+    p_global, combination = None, HOLM
+    # Repeated draws from a small weighted pool are not exchangeable with the truth.
+    if all(b.evaluation.labels is not None for b in blocks) and not _many_low_ess(counts):
+        moments, p_global, combination = _swap(owned)
+        single += moments
+    tests = _adjusted(single)
+    effects = _effects(pit, owned, {t.name for t in single})
+    if p_global is None:
+        p_global = min(t.p_holm for t in tests)
+    if require == "conservative":
+        one_sided = _adjusted(_one_sided_tests(pit))
+        tests, p_global = tests + one_sided, min(t.p_holm for t in one_sided)
+        combination = "Bonferroni over one-sided tests of under-coverage"
     main = max(blocks, key=lambda b: len(b.evaluation.names))
     nll, gain, gain_kind = _scores(main)
     has_density = (
         any(q.startswith("hpd") and q not in kernels for q in pit) or main.log_q is not None
     )
-    verdict = decide(tests, effects, gain, _obstacles(counts, pit, has_data or has_density))
+    obstacles = _obstacles(counts, pit, has_data or has_density)
+    verdict = decide(tests, effects, gain, obstacles, p_global, require)
     return Coverage(
         verdict=verdict.verdict,
         labels=verdict.labels,
         reason=verdict.reason + _ess_note(verdict.verdict, counts),
-        p_global=min(t.p_holm for t in tests),
-        combination=COMBINATION,
+        p_global=p_global,
+        combination=combination,
         names=names,
         prior=prior,
         tests=tests,
@@ -130,39 +163,127 @@ def assess(
         gain=gain,
         gain_kind=gain_kind,
         provenance=provenance,
+        require=require,
     )
 
 
-def _tests(
-    pit: Mapping[str, FloatArray], kernels: set[str]
-) -> tuple[tuple[TestResult, ...], tuple[Effect, ...]]:
-    tests: list[TestResult] = []
-    effects: list[Effect] = []
+def _rank_tests(pit: Mapping[str, FloatArray], kernels: set[str]) -> tuple[TestResult, ...]:
+    tests = []
     for quantity, values in pit.items():
         u = values[~np.isnan(values)]
         if len(u) < MIN_PAIRS:
             continue
-        statistic, p_value = anderson_darling(u)
+        statistic, p = anderson_darling(u)
         family = quantity.partition(":")[0]
         detail = "region from a kernel density of part of the draws" if quantity in kernels else ""
         tests.append(
+            TestResult(quantity, family, "Anderson-Darling", statistic, p, p, len(u), detail)
+        )
+    return tuple(tests)
+
+
+def _one_sided_tests(pit: Mapping[str, FloatArray]) -> tuple[TestResult, ...]:
+    """Do highest-density regions, and central intervals of each parameter, cover too little?"""
+    tests = []
+    for quantity, values in pit.items():
+        u = values[~np.isnan(values)]
+        family = quantity.partition(":")[0]
+        if len(u) < MIN_PAIRS or family not in ("sbc", "hpd"):
+            continue
+        credibility = central_credibility(u) if family == "sbc" else 1.0 - u
+        inside = np.clip(credibility, 1e-9, 1.0 - 1e-9)
+        statistic, p = under_coverage(inside)
+        name = f"{ONE_SIDED}:{quantity}"
+        tests.append(TestResult(name, ONE_SIDED, "Fisher", statistic, p, p, len(u)))
+    return tuple(tests)
+
+
+def _swap(
+    owned: Sequence[tuple[Block, tuple[str, ...]]],
+) -> tuple[tuple[TestResult, ...], float, str]:
+    """The moment tests and the combined p-value, from exchanging the truth with draws."""
+    moments, combined, replicates = [], [], 0
+    for block, quantities in owned:
+        evaluation = block.evaluation
+        if evaluation.labels is None or evaluation.moments is None:
+            continue
+        statistics = []
+        for quantity in quantities:
+            tested = ~np.isnan(evaluation.pit[quantity])
+            statistics.append(
+                rank_statistics(evaluation.ranks[quantity][tested], evaluation.labels[tested])
+            )
+        quadratic = evaluation.moments.statistics()
+        statistics.append(quadratic)
+        combined.append(min_p(np.stack(statistics)))
+        replicates = evaluation.labels.shape[1] - 1
+        p = float(own_p_values(quadratic)[0])
+        k = len(evaluation.moments.moments)
+        moments.append(
             TestResult(
-                quantity, family, "Anderson-Darling", statistic, p_value, p_value, len(u), detail
+                evaluation.joint.replace("hpd", "moment", 1),
+                "moment",
+                "quadratic form",
+                float(quadratic[0]),
+                p,
+                p,
+                evaluation.moments.n_pairs,
+                f"{k} moments, p from {replicates} swaps",
             )
         )
-        if family == "hpd":
-            effects += region_effects(quantity, curve_effects(1.0 - u))
-        else:
-            effects += marginal_effects(quantity, location_scale(u))
+    rule = f"swap min-p (B={replicates})"
+    if len(combined) > 1:
+        rule = f"Bonferroni over {len(combined)} blocks of {rule}"
+    return tuple(moments), min(1.0, len(combined) * min(combined)), rule
+
+
+def _adjusted(tests: tuple[TestResult, ...]) -> tuple[TestResult, ...]:
     adjusted = holm([t.p_value for t in tests])
-    return tuple(replace(t, p_holm=p) for t, p in zip(tests, adjusted, strict=True)), tuple(
-        effects
-    )
+    return tuple(replace(t, p_holm=p) for t, p in zip(tests, adjusted, strict=True))
+
+
+def _effects(
+    pit: Mapping[str, FloatArray],
+    owned: Sequence[tuple[Block, tuple[str, ...]]],
+    tested: set[str],
+) -> tuple[Effect, ...]:
+    effects: list[Effect] = []
+    for quantity in (q for q in pit if q in tested):
+        u = pit[quantity][~np.isnan(pit[quantity])]
+        family = quantity.partition(":")[0]
+        if family in REGIONS:
+            effects += region_effects(quantity, curve_effects(quantity_credibility(quantity, u)))
+        elif family == "sbc":
+            effects += marginal_effects(quantity, location_scale(u))
+    found = {(e.kind, e.name) for e in effects}
+    for block, quantities in owned:
+        evaluation = block.evaluation
+        usable = evaluation.usable
+        more = [
+            *correlation_effects(
+                evaluation.names,
+                block.theta[usable],
+                evaluation.mean[usable],
+                evaluation.covariance[usable],
+            )
+        ]
+        for name in evaluation.names:
+            if evaluation.features is not None and f"sbc:{name}" in quantities:
+                u = evaluation.pit[f"sbc:{name}"][usable]
+                slope = slope_effect(name, u, evaluation.features[usable])
+                more += [] if slope is None else [slope]
+        effects += [e for e in more if (e.kind, e.name) not in found]
+        found |= {(e.kind, e.name) for e in more}
+    return tuple(effects)
+
+
+def _n_tested(values: FloatArray) -> int:
+    return int(np.count_nonzero(~np.isnan(values)))
 
 
 def _counts(blocks: Sequence[Block], pit: Mapping[str, FloatArray]) -> PairCounts:
     usable = np.all([b.evaluation.usable for b in blocks], axis=0)
-    missing = np.any([np.isnan(v) for v in pit.values()], axis=0) & usable
+    missing = np.any([np.isnan(v) for v in _complete(pit).values()], axis=0) & usable
     excluded = np.any([b.truth_excluded for b in blocks], axis=0) & usable
     ess = np.min([b.evaluation.ess for b in blocks], axis=0)
     known = ess[~np.isnan(ess)]
@@ -177,11 +298,20 @@ def _counts(blocks: Sequence[Block], pit: Mapping[str, FloatArray]) -> PairCount
     )
 
 
+def _complete(pit: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Quantities that have a value for every good pair: some are held out of tarp_x."""
+    return {k: v for k, v in pit.items() if not k.startswith("tarp_x")}
+
+
+def _many_low_ess(counts: PairCounts) -> bool:
+    return counts.low_ess > MAX_UNUSABLE * counts.pairs
+
+
 def _obstacles(
     counts: PairCounts, pit: Mapping[str, FloatArray], can_see_prior: bool
 ) -> list[str]:
     found = []
-    tested = min(int((~np.isnan(v)).sum()) for v in pit.values())
+    tested = min(_n_tested(v) for v in _complete(pit).values())
     if tested < MIN_PAIRS_VERDICT:
         found.append(f"only {tested} usable pairs; a verdict needs {MIN_PAIRS_VERDICT}")
     if counts.pairs - tested > MAX_UNUSABLE * counts.pairs:
@@ -207,7 +337,7 @@ def _obstacles(
 
 def _ess_note(verdict: str, counts: PairCounts) -> str:
     # Repeated draws from a small weighted pool break the exact uniformity of ranks.
-    if verdict not in ("FAIL", "MARGINAL") or counts.low_ess <= MAX_UNUSABLE * counts.pairs:
+    if verdict not in ("FAIL", "MARGINAL") or not _many_low_ess(counts):
         return ""
     return (
         f"; {counts.low_ess} observations have fewer than {MIN_ESS:.0f} effective draws, which "

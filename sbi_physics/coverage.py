@@ -20,8 +20,8 @@ from sbi_physics.diagnostics.expected_coverage import (
     LEVELS,
     TABLE_LEVELS,
     CoverageCurve,
-    central_credibility,
     coverage_curve,
+    quantity_credibility,
 )
 from sbi_physics.diagnostics.information import Score
 from sbi_physics.diagnostics.json_numbers import from_list, from_record, to_list, to_record
@@ -30,7 +30,9 @@ from sbi_physics.errors import ValidationError, unknown_name
 from sbi_physics.priors import Prior
 from sbi_physics.types import FloatArray
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+_READABLE: Final = (1, 2)
+"""Schema 1 knew no requirement; its records are complete otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,9 @@ class Coverage:
         tests: Every test that entered the verdict.
         effects: Sizes of the deviations, with tolerances.
         pit: Quantity name -> probability integral transform u of the truth for each pair, shape
-            (pairs,); NaN where a pair was not usable. For `hpd` quantities 1 - u is the
-            credibility of the region that just contains the truth.
+            (pairs,); NaN where a pair was not usable, or held out to place references. For `hpd`
+            quantities 1 - u is the credibility of the region that just contains the truth, for
+            `tarp_u` and `tarp_x` it is u.
         counts: Pairs and their defects.
         n_draws: Posterior draws for each pair.
         seed: Seed of draws and jitter: the same seed gives the same verdict.
@@ -122,6 +125,7 @@ class Coverage:
         provenance: Engine, simulator, hashes, versions, timing.
         alpha: Level below which the verdict is FAIL.
         alpha_warning: Level below which it is MARGINAL.
+        require: `exact`, or `conservative` when only over-confidence could fail.
     """
 
     verdict: str
@@ -147,6 +151,7 @@ class Coverage:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     alpha: float = ALPHA
     alpha_warning: float = ALPHA_WARNING
+    require: str = "exact"
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -155,8 +160,8 @@ class Coverage:
 
     @property
     def regions(self) -> tuple[str, ...]:
-        """Names of the quantities that are highest-density regions."""
-        return tuple(name for name in self.pit if name.startswith("hpd"))
+        """Names of the quantities that are joint regions: of highest density, or balls (TARP)."""
+        return tuple(name for name in self.pit if name.startswith(("hpd", "tarp")))
 
     def u(self, quantity: str) -> FloatArray:
         """Return the probability integral transforms of one quantity, unusable pairs left out.
@@ -172,15 +177,14 @@ class Coverage:
     def credibility(self, quantity: str = "hpd") -> FloatArray:
         """Return the credibility of the region that just contains each truth.
 
-        Regions are of highest density for `hpd` quantities and central intervals for one
-        parameter.
+        Regions are of highest density for `hpd` quantities, balls around reference points for
+        `tarp_u` and `tarp_x`, and central intervals for one parameter.
 
         Args:
             quantity: A tested quantity, or the name of a parameter.
         """
         name = f"sbc:{quantity}" if quantity in self.names else quantity
-        u = self.u(name)
-        return 1.0 - u if name.startswith("hpd") else central_credibility(u)
+        return quantity_credibility(name, self.u(name))
 
     def curve(self, quantity: str = "hpd", levels: FloatArray = LEVELS) -> CoverageCurve:
         """Return expected coverage against credibility, with pointwise 95 % intervals."""
@@ -236,7 +240,7 @@ class Coverage:
                 else f"  tolerance [{e.tolerance[0]:g}, {e.tolerance[1]:g}]"
             )
             lines.append(
-                f"{e.kind:<10}{e.name:<24}{e.value:>8.3f} [{e.low:.3f}, {e.high:.3f}]{tolerance}"
+                f"{e.kind:<12}{e.name:<24}{e.value:>8.3f} [{e.low:.3f}, {e.high:.3f}]{tolerance}"
             )
         if self.nll is not None:
             lines.append(
@@ -272,6 +276,7 @@ class Coverage:
             "combination": self.combination,
             "alpha": self.alpha,
             "alpha_warning": self.alpha_warning,
+            "require": self.require,
             "names": list(self.names),
             "prior": None if self.prior is None else self.prior.to_dict(),
             "tests": [asdict(t) for t in self.tests],
@@ -307,10 +312,10 @@ class Coverage:
         Raises:
             ValidationError: If the schema is another one or entries are missing.
         """
-        if data.get("schema") != SCHEMA:
+        if data.get("schema") not in _READABLE:
             raise ValidationError(
                 f"coverage record has schema {data.get('schema')!r}; this version of sbi-physics "
-                f"reads schema {SCHEMA}"
+                f"reads schemas {', '.join(map(str, _READABLE))}"
             )
         try:
             return cls(**_decoded(data))
@@ -354,6 +359,7 @@ def _decoded(data: Mapping[str, Any]) -> dict[str, Any]:
         "gain": None if data["gain"] is None else Score(**from_record(data["gain"])),
         "pit": {name: from_list(v) for name, v in data["pit"].items()},
         "log_q": None if data["log_q"] is None else from_list(data["log_q"]),
+        "require": "exact" if data["schema"] == 1 else data["require"],
         "log_prior": None if data["log_prior"] is None else from_list(data["log_prior"]),
         "recovery": Recovery(
             truth=from_list(data["recovery"]["truth"]).reshape(-1, len(data["names"])),

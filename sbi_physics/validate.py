@@ -10,11 +10,19 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sbi_physics.array_inputs import (
+    N_DRAWS,
+    equal_weights,
+    parameter_names,
+    pooled_moments,
+    scaled,
+)
 from sbi_physics.assess import N_RECOVERY, Block, assess
 from sbi_physics.coverage import Coverage, Recovery
 from sbi_physics.diagnostics.evaluation import (
@@ -26,30 +34,22 @@ from sbi_physics.diagnostics.evaluation import (
     check_rows,
 )
 from sbi_physics.diagnostics.normalization import log_normalizer
-from sbi_physics.diagnostics.ranks import effective_sample_size, resample
+from sbi_physics.diagnostics.verdict import REQUIREMENTS
 from sbi_physics.errors import ValidationError, unknown_name
-from sbi_physics.pair_checks import (
-    check_pairs,
-    check_streams,
-    core_versions,
-    pair_provenance,
-)
+from sbi_physics.likelihood import Likelihood
+from sbi_physics.pair_checks import check_pairs, check_streams, core_versions, pair_provenance
 from sbi_physics.posterior import Posterior
 from sbi_physics.priors import Prior
 from sbi_physics.progress import Progress, rich_progress
+from sbi_physics.references import references_for, references_from_arrays
 from sbi_physics.seeding import check_seed, fresh_seed, generator
 from sbi_physics.store import Simulations
 from sbi_physics.targets import Sampler, block_posteriors, resolve
 from sbi_physics.types import DataArray, FloatArray
 
-N_DRAWS: Final = 999
-"""Default draws for each observation: 1000 ranks bin exactly."""
-
 _BATCH = 100
 _BATCH_VALUES = 8_000_000
 _DRAW_STREAM = 0
-_RESAMPLE_RATIO = 5
-_MIN_RESAMPLED = 199
 
 
 def validate(
@@ -61,6 +61,8 @@ def validate(
     max_pairs: int | None = None,
     blocks: Sequence[Sequence[str]] = (),
     training: Simulations | None = None,
+    require: str = "exact",
+    quantities: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Coverage:
     """Validate an amortised posterior on simulated pairs.
@@ -76,7 +78,12 @@ def validate(
         blocks: Blocks of parameters whose joint highest-density coverage is wanted besides the
             posterior's own; their density is estimated from the draws.
         training: The training simulations, if at hand: shared simulations are then found by
-            content.
+            content, and the regression behind `tarp_x` is fitted on them rather than on every
+            fifth pair.
+        require: `exact`, or `conservative` to fail over-confidence only.
+        quantities: More quantities to rank: `pair` (products of the residuals of every two
+            parameters) and `loglik` (exact log likelihood, where the simulator knows it and all
+            its free parameters are inferred).
         progress: Where to show progress; default bars on a terminal.
 
     Returns:
@@ -84,14 +91,17 @@ def validate(
 
     Raises:
         ValidationError: If the pairs overlap the training simulations, come from another
-            simulator, other options or another prior, or are too few.
-        UnknownNameError: If a block names an unknown parameter.
+            simulator, other options or another prior, or are too few; or if `loglik` is asked for
+            and does not exist.
+        UnknownNameError: If a block names an unknown parameter, or a requirement or quantity is
+            unknown.
     """
     started = time.perf_counter()
     seed = fresh_seed() if seed is None else check_seed(seed)
     show = rich_progress() if progress is None else progress
     if n_draws < 1:
         raise ValidationError(f"n_draws must be at least 1, got {n_draws}")
+    _check_choices(require, quantities, ("pair", "loglik"))
     target = resolve(posterior, pairs)
     check_streams(target, pairs, training)
     n = len(pairs) if max_pairs is None else min(len(pairs), max_pairs)
@@ -105,15 +115,29 @@ def validate(
             raise unknown_name("inferred parameter", name, prior.names)
     extra = tuple(tuple(b) for b in blocks)
     theta = pairs.theta[:n][:, pairs.parameters.indices(prior.names)]
+    beside = references_for(pairs, training, prior, n, seed)
+    likelihood = Likelihood(pairs, prior) if "loglik" in quantities else None
     evaluated, quantiles = [], np.full((n, len(QUANTILES), prior.d), np.nan)
     for source in sources:
         part = source.prior if isinstance(source, Posterior) else prior
         columns = prior.parameters.indices(part.names)
         joint = "hpd" if len(sources) == 1 else block_name(part.names)
         inside = tuple(b for b in extra if set(b) <= set(part.names))
-        evaluation = Evaluation(part.names, seed, n, inside, joint)
+        evaluation = Evaluation(
+            part.names,
+            seed,
+            n,
+            inside,
+            joint,
+            references=beside.points(part.names, joint.removeprefix("hpd")),
+            features=beside.features,
+            products="pair" in quantities,
+            n_parts=len(sources),
+        )
         evaluated.append(
-            _evaluate(evaluation, source, part, pairs, theta[:, columns], n_draws, show)
+            _evaluate(
+                evaluation, source, part, pairs, theta[:, columns], n_draws, likelihood, show
+            )
         )
         quantiles[..., columns] = evaluation.quantiles
     return assess(
@@ -125,6 +149,7 @@ def validate(
         seed=seed,
         has_data=True,
         provenance=pair_provenance(target, pairs, n, time.perf_counter() - started),
+        require=require,
     )
 
 
@@ -140,6 +165,8 @@ def validate_draws(
     prior: Prior | None = None,
     names: Sequence[str] = (),
     blocks: Sequence[Sequence[str]] = (),
+    require: str = "exact",
+    quantities: Sequence[str] = (),
     rng: np.random.Generator,
 ) -> Coverage:
     """Validate posterior draws made elsewhere.
@@ -147,7 +174,7 @@ def validate_draws(
     Args:
         theta: True parameters in physical units, drawn from the prior, shape (batch, param).
         draws: Independent posterior draws for the observation of each, shape (batch, draw, param).
-        x: The observations, shape (batch, ...).
+        x: The observations, shape (batch, ...); entries that are not finite count as average.
         log_prob_true: Log posterior density of each truth, shape (batch,); may lack a constant
             that depends on the observation only.
         log_prob_draws: Log posterior density of the draws with the same constants, shape (batch,
@@ -159,11 +186,14 @@ def validate_draws(
         names: Parameter names, when there is no prior.
         blocks: Blocks of parameters whose joint highest-density coverage is wanted, estimated from
             the draws.
+        require: `exact`, or `conservative` to fail over-confidence only.
+        quantities: `pair` ranks products of the residuals of every two parameters too.
         rng: Source of randomness; one integer is drawn from it and recorded as the seed.
 
     Raises:
         ValidationError: If shapes do not fit together, a truth lies outside the prior, or there
             are too few pairs.
+        UnknownNameError: If a block, requirement or quantity is unknown.
 
     Examples:
         >>> rng = np.random.default_rng(1)
@@ -174,6 +204,7 @@ def validate_draws(
         'PASS'
     """
     started = time.perf_counter()
+    _check_choices(require, quantities, ("pair",))
     seed = int(rng.integers(2**31))
     truth, samples = check_draws(theta, draws)
     n, n_draws, d = samples.shape
@@ -190,9 +221,13 @@ def validate_draws(
     )
     if own is None and drawn is not None:
         raise ValidationError("log_prob_draws needs log_prob_true, with the same constants")
-    if x is not None and len(np.asarray(x)) != n:
-        raise ValidationError(f"x has {len(np.asarray(x))} observations, theta {n}")
-    labels = _names(prior, names, d)
+    data = None if x is None else np.asarray(x)
+    if data is not None and (data.dtype.kind not in "buif" or data.ndim == 0 or len(data) != n):
+        raise ValidationError(
+            f"x must hold real numbers for {n} observations, got {data.dtype} of shape "
+            f"{data.shape}"
+        )
+    labels = parameter_names(prior, names, d)
     if prior is not None and not (prior.contains(truth) | ~np.isfinite(truth).all(axis=1)).all():
         row = int(np.argmin(prior.contains(truth)))
         raise ValidationError(
@@ -203,13 +238,26 @@ def validate_draws(
             raise unknown_name("parameter", name, labels)
     ess = None
     if w is not None:
-        samples, drawn, w, ess = _equal_weights(samples, drawn, w, seed)
-    evaluation = Evaluation(labels, seed, n, tuple(tuple(b) for b in blocks), "hpd")
-    scaled_truth, jacobian = _scaled(prior, truth, truth)
+        samples, drawn, w, ess = equal_weights(samples, drawn, w, seed)
+    mean, spread = pooled_moments(truth, samples)
+    unit = np.where(spread > 0, spread, 1.0)
+    scaled_truth, jacobian = scaled(prior, truth, unit)
+    beside = references_from_arrays(
+        scaled_truth, data, prior, labels, (mean / unit, spread / unit), seed
+    )
+    evaluation = Evaluation(
+        labels,
+        seed,
+        n,
+        tuple(tuple(b) for b in blocks),
+        references=beside.points(labels),
+        features=beside.features,
+        products="pair" in quantities,
+    )
     step = _batch_rows(samples.shape[1], d)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
-        scaled_draws, draws_jacobian = _scaled(prior, samples[rows], truth)
+        scaled_draws, draws_jacobian = scaled(prior, samples[rows], unit)
         evaluation.add(
             rows,
             DrawBatch(
@@ -246,6 +294,7 @@ def validate_draws(
             "seconds": time.perf_counter() - started,
             "versions": core_versions(),
         },
+        require=require,
     )
 
 
@@ -256,6 +305,7 @@ def _evaluate(
     pairs: Simulations,
     theta: FloatArray,
     n_draws: int,
+    likelihood: Likelihood | None,
     progress: Progress,
 ) -> Block:
     """Draw for every observation, reduce, and score the truth."""
@@ -274,6 +324,9 @@ def _evaluate(
             else:
                 values = _drawn_by(source, x, n_draws, prior.d)
                 drawn = DrawBatch(truth[rows], prior.scaled(values), values)
+            if likelihood is not None:
+                points = np.concatenate([theta[rows, None], drawn.values], axis=1)
+                drawn = replace(drawn, extra={"loglik": likelihood(x, points)})
             evaluation.add(rows, drawn)
             task.advance(rows.stop - rows.start)
     excluded = np.zeros(n, np.bool_) if log_q is None else np.isneginf(log_q)
@@ -327,45 +380,12 @@ def _drawn_by(sampler: Any, x: DataArray, n_draws: int, d: int) -> FloatArray:
     return drawn
 
 
-def _equal_weights(
-    samples: FloatArray, drawn: FloatArray | None, weights: FloatArray, seed: int
-) -> tuple[FloatArray, FloatArray | None, FloatArray | None, FloatArray]:
-    """Resample where there are plenty of effective draws; otherwise keep the weights."""
-    if (weights < 0).any() or not np.isfinite(weights).all() or (weights.sum(axis=1) <= 0).any():
-        raise ValidationError(
-            "weights must be finite and not negative, with a positive sum for every observation"
-        )
-    ess = effective_sample_size(weights)
-    n_draws = min(N_DRAWS, int(ess.min() / _RESAMPLE_RATIO))
-    if n_draws < _MIN_RESAMPLED:
-        return samples, drawn, weights, ess
-    chosen, picks = resample(
-        samples, weights, n_draws, generator(seed, "validation", _DRAW_STREAM)
-    )
-    densities = None if drawn is None else np.take_along_axis(drawn, picks, axis=1)
-    return chosen.astype(np.float64), densities, None, ess
-
-
-def _scaled(
-    prior: Prior | None, points: FloatArray, truth: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Scaled coordinates and log |d scaled / d theta|; without a prior, in units of the spread."""
-    if prior is not None:
-        return prior.scaled(points), prior.log_abs_det_scaled(points)
-    spread = np.nanstd(truth, axis=0)
-    unit = np.where(spread > 0, spread, 1.0)
-    return points / unit, np.full(points.shape[:-1], -float(np.log(unit).sum()))
-
-
-def _names(prior: Prior | None, names: Sequence[str], d: int) -> tuple[str, ...]:
-    chosen = (
-        prior.names
-        if prior is not None
-        else tuple(names) or tuple(f"theta_{j + 1}" for j in range(d))
-    )
-    if len(chosen) != d:
-        raise ValidationError(f"theta has {d} parameters, the names are {', '.join(chosen)}")
-    return chosen
+def _check_choices(require: str, quantities: Sequence[str], known: tuple[str, ...]) -> None:
+    if require not in REQUIREMENTS:
+        raise unknown_name("requirement", require, REQUIREMENTS)
+    for quantity in quantities:
+        if quantity not in known:
+            raise unknown_name("quantity", quantity, known)
 
 
 def _recovery(truth: FloatArray, quantiles: FloatArray) -> Recovery:

@@ -60,7 +60,10 @@ def test_the_exact_posterior_passes(pairs):
     result = validate(TOY.reference_posterior(), pairs, n_draws=199, seed=1, progress=SILENT)
     assert result.verdict == "PASS"
     assert result.names == ("theta_1", "theta_2")
-    assert [t.name for t in result.tests] == ["sbc:theta_1", "sbc:theta_2", "hpd"]
+    assert [t.name for t in result.tests] == [
+        "sbc:theta_1", "sbc:theta_2", "hpd", "tarp_u", "tarp_x", "moment",
+    ]  # fmt: skip
+    assert result.combination == "swap min-p (B=4999)"
     assert result.counts.pairs == result.counts.usable == 400
     assert result.counts.outside == 0.0
     assert result.gain.lower_99 > 0.5
@@ -135,7 +138,7 @@ def test_a_chosen_block_of_parameters_is_tested_too():
     posterior = toy.reference_posterior()
     block = ("theta_1", "theta_3")
     result = validate(posterior, pairs, n_draws=199, seed=1, blocks=[block], progress=SILENT)
-    assert result.regions == ("hpd", "hpd:theta_1,theta_3")
+    assert result.regions == ("hpd", "tarp_u", "tarp_x", "hpd:theta_1,theta_3")
     assert 0.5 < result.ecp(0.683, "hpd:theta_1,theta_3")[0] < 0.85
     with pytest.raises(UnknownNameError, match="theta_3"):
         validate(posterior, pairs, n_draws=9, blocks=[("theta_33",)], progress=SILENT)
@@ -167,7 +170,10 @@ def test_a_marginal_posterior_is_validated_block_by_block(pairs):
     parts = {block: TOY.exact_posterior(TOY.prior, block) for block in names}
     marginal = Blocks(parts, TOY.reference_posterior().context)
     result = validate(marginal, pairs, n_draws=99, seed=1, progress=SILENT)
-    assert result.regions == ("hpd:theta_1", "hpd:theta_2", "hpd:theta_1,theta_2")
+    kinds = ("hpd", "tarp_u", "tarp_x", "moment")
+    wanted = {f"{kind}:{','.join(block)}" for kind in kinds for block in names}
+    assert {t.name for t in result.tests if t.family != "sbc"} == wanted
+    assert result.combination == "Bonferroni over 3 blocks of swap min-p (B=9000)"
     assert [t.name for t in result.tests if t.family == "sbc"] == ["sbc:theta_1", "sbc:theta_2"]
     assert result.verdict in ("PASS", "MARGINAL")
     joint = validate(TOY.reference_posterior(), pairs, n_draws=99, seed=1, progress=SILENT)
@@ -185,18 +191,18 @@ def test_blocks_without_a_way_to_ask_for_them_are_refused(pairs):
         validate(posterior, pairs, progress=SILENT)
 
 
-def test_a_bare_function_is_accepted_but_cannot_show_joint_regions(pairs):
+def test_a_bare_function_is_accepted_but_cannot_show_highest_density_regions(pairs):
     exact, rng = TOY.reference_posterior(), np.random.default_rng(1)
     result = validate(
         lambda x, n: exact.sample(x, n, rng), pairs, n_draws=99, seed=1, progress=SILENT
     )
     assert result.verdict in ("PASS", "MARGINAL")
-    assert result.regions == ()
+    assert result.regions == ("tarp_u", "tarp_x")
     assert result.gain_kind == "moments"
     assert result.provenance["engine"] == "sampler"
 
 
-def test_a_function_that_ignores_the_data_is_uninformative(pairs):
+def test_a_function_that_ignores_the_data_fails_as_x_dependent(pairs):
     rng = np.random.default_rng(1)
     result = validate(
         lambda x, n: rng.uniform(-1, 1, (len(x), n, 2)),
@@ -205,7 +211,9 @@ def test_a_function_that_ignores_the_data_is_uninformative(pairs):
         seed=1,
         progress=SILENT,
     )
-    assert result.verdict == "UNINFORMATIVE"
+    assert result.verdict == "FAIL"
+    assert "x-dependent" in result.labels
+    assert not result.gain.lower_99 > 0.0
 
 
 def test_a_function_with_the_wrong_shape_is_told(pairs):
@@ -273,6 +281,37 @@ def test_the_number_of_pairs_can_be_limited(pairs):
     assert result.verdict == "INCONCLUSIVE"
     with pytest.raises(ValidationError, match="n_draws must be at least 1"):
         validate(TOY.reference_posterior(), pairs, n_draws=0, progress=SILENT)
+
+
+def test_the_regression_is_fitted_on_training_simulations_where_they_are_given(pairs):
+    training = simulate(TOY, 500, seed=9, progress=SILENT)
+    exact = TOY.reference_posterior()
+    alone = validate(exact, pairs, n_draws=49, seed=1, progress=SILENT)
+    result = validate(exact, pairs, n_draws=49, seed=1, training=training, progress=SILENT)
+    assert np.isnan(alone.pit["tarp_x"]).sum() == 80
+    assert not np.isnan(result.pit["tarp_x"]).any()
+    for name in ("sbc:theta_1", "hpd", "tarp_u"):
+        assert np.array_equal(result.pit[name], alone.pit[name])
+    other = simulate(ToyBimodal(), 100, seed=1, progress=SILENT)
+    with pytest.raises(ValidationError, match="training simulations hold data of shape"):
+        validate(exact, pairs, n_draws=9, training=other, progress=SILENT)
+
+
+def test_the_exact_likelihood_can_be_ranked(pairs):
+    exact = TOY.reference_posterior()
+    result = validate(exact, pairs, n_draws=99, seed=1, quantities=["loglik"], progress=SILENT)
+    assert "loglik" in result.quantities
+    assert result.verdict in ("PASS", "MARGINAL")
+    # With a flat prior the likelihood orders points as the posterior density does.
+    assert np.abs(result.u("loglik") - result.u("hpd")).max() < 0.011
+    with pytest.raises(ValidationError, match="also depends on offset"):
+        validate(
+            ToyTwoStage().reference_posterior(),
+            simulate(ToyTwoStage(), 60, seed=3, purpose="pairs", progress=SILENT),
+            n_draws=9,
+            quantities=["loglik"],
+            progress=SILENT,
+        )
 
 
 def test_progress_counts_every_observation(pairs):

@@ -2,6 +2,10 @@
 
 - `ranks`: probability integral transforms of the truth among posterior draws (simulation-based
   calibration).
+- `swap`: exact p-values by exchanging the truth with a draw.
+- `tarp`: distances to random references.
+- `regression`: features of the data, and a linear regression on them.
+- `moments`: the conditional-moment test; `dependence`: the sizes of what it sees.
 - `uniformity`: tests of uniformity, effect sizes, Holm adjustment.
 - `bands`: simultaneous bands of an empirical distribution function, Clopper-Pearson intervals.
 - `expected_coverage`: coverage of highest-posterior-density regions.

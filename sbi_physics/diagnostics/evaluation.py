@@ -1,9 +1,9 @@
 """One pass over the draws of many observations, keeping only what the diagnostics need.
 
 For N pairs, L draws and D parameters the draws themselves (N L D numbers) are never held at once:
-each batch is reduced to ranks, moments and quantiles. The jitter of every ranked quantity is drawn
-beforehand from its own stream, so results depend neither on the batch size nor on the order of the
-parameters.
+each batch is reduced to ranks, moments and quantiles. The jitter of every ranked quantity and the
+relabellings of the swap null are drawn beforehand from their own streams, so results depend
+neither on the batch size nor on the order of the parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.diagnostics.block_density import kernel_log_density, n_centres
-from sbi_physics.diagnostics.ranks import effective_sample_size, pit_values
+from sbi_physics.diagnostics.moments import MomentSums, choose_moments, standardise
+from sbi_physics.diagnostics.ranks import (
+    effective_sample_size,
+    pit_from_ranks,
+    pit_values,
+    pool_ranks,
+    rank_type,
+)
+from sbi_physics.diagnostics.swap import n_swaps, swap_labels
+from sbi_physics.diagnostics.tarp import distances
+from sbi_physics.diagnostics.verdict import ALPHA
 from sbi_physics.errors import ValidationError
 from sbi_physics.seeding import generator
 from sbi_physics.types import AnyArray, BoolArray, FloatArray
@@ -25,6 +35,8 @@ QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 """Posterior quantiles kept for every pair."""
 
 _JITTER_STREAM = 1
+_SWAP_STREAM = 3
+_TIE_STREAM = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +53,8 @@ class DrawBatch:
         weights: Weights of the draws, shape (batch, draw), or None when all are equal.
         ess: Effective sample size where the draws come from weighted ones, shape (batch,).
         outside: Fraction of the draws outside the prior's support, shape (batch,).
+        extra: More quantities to rank: name -> values at the truth, then at the draws, shape
+            (batch, draw + 1).
     """
 
     truth: FloatArray
@@ -51,6 +65,7 @@ class DrawBatch:
     weights: FloatArray | None = None
     ess: FloatArray | None = None
     outside: FloatArray | None = None
+    extra: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -59,12 +74,22 @@ class Evaluation:
 
     Attributes:
         names: Parameter names.
-        seed: Seed of the jitter.
+        seed: Seed of jitter, ties and relabellings.
         n_pairs: Number of pairs.
         blocks: Blocks of parameters to rank by a kernel density of the draws, besides the
             posterior's own density.
         joint: Name of the quantity ranked by the posterior's own density.
+        references: Quantity name -> reference points in scaled coordinates, shape (n_pairs,
+            param), to rank distances from; NaN in rows not to be used.
+        features: Standardised features of the data, shape (n_pairs, feature), if there are data.
+        products: Whether to rank the product of the residuals of every two parameters.
+        n_parts: Number of evaluations that share one verdict.
         pit: Quantity name -> u, shape (n_pairs,).
+        ranks: Quantity name -> rank of every point of a pair (truth first) among the pair's
+            points, shape (n_pairs, points); none for weighted draws.
+        labels: Relabellings of the swap null, shape (n_pairs, replicates); None for weighted
+            draws.
+        moments: Sums of the conditional-moment test; None for weighted draws.
         mean: Posterior means in scaled coordinates, shape (n_pairs, param).
         covariance: Posterior covariances in scaled coordinates, shape (n_pairs, param, param).
         quantiles: Posterior quantiles in physical units, shape (n_pairs, len(QUANTILES), param).
@@ -77,7 +102,14 @@ class Evaluation:
     n_pairs: int
     blocks: Sequence[tuple[str, ...]] = ()
     joint: str = "hpd"
+    references: Mapping[str, FloatArray] = field(default_factory=dict)
+    features: FloatArray | None = None
+    products: bool = False
+    n_parts: int = 1
     pit: dict[str, FloatArray] = field(default_factory=dict)
+    ranks: dict[str, AnyArray] = field(default_factory=dict)
+    labels: AnyArray | None = None
+    moments: MomentSums | None = None
     mean: FloatArray = field(init=False)
     covariance: FloatArray = field(init=False)
     quantiles: FloatArray = field(init=False)
@@ -103,46 +135,105 @@ class Evaluation:
         finite: BoolArray = np.asarray(
             np.isfinite(batch.truth).all(axis=1) & np.isfinite(batch.draws).all(axis=(1, 2))
         )
+        points = np.concatenate([batch.truth[:, None], batch.draws], axis=1)
+        # Unusable rows must not poison the linear algebra of the others.
+        points[~finite] = 0.0
+        if self.labels is None and batch.weights is None:
+            self._prepare_swaps(batch)
         for j, name in enumerate(self.names):
-            self._rank(
-                rows, f"sbc:{name}", batch.truth[:, j], batch.draws[..., j], batch.weights, finite
-            )
+            self._rank(rows, f"sbc:{name}", points[..., j], batch.weights, finite)
         if batch.log_q_truth is not None and batch.log_q_draws is not None:
-            self._rank(
-                rows, self.joint, batch.log_q_truth, batch.log_q_draws, batch.weights, finite
-            )
-        self._rank_blocks(rows, batch, finite)
+            density = np.concatenate([batch.log_q_truth[:, None], batch.log_q_draws], axis=1)
+            self._rank(rows, self.joint, density, batch.weights, finite)
+        for quantity, references in self.references.items():
+            known = finite & np.isfinite(references[rows]).all(axis=1)
+            away = distances(points, np.where(known[:, None], references[rows], 0.0))
+            self._rank(rows, quantity, away, batch.weights, known)
+        for quantity, values in batch.extra.items():
+            self._rank(rows, quantity, values, batch.weights, finite)
+        if self.products:
+            self._rank_products(rows, points, batch.weights, finite)
+        self._rank_blocks(rows, points, batch.weights, finite)
+        if self.moments is not None:
+            good = np.flatnonzero(finite)
+            pairs = np.arange(self.n_pairs)[rows][good]
+            own = None if self.features is None else self.features[pairs]
+            self.moments.add(pairs, points[good], own)
         self._summarise(rows, batch, finite)
+
+    def _prepare_swaps(self, batch: DrawBatch) -> None:
+        d, n_points = len(self.names), batch.draws.shape[1] + 1
+        n_tests = (
+            d
+            + (batch.log_q_truth is not None)
+            + len(self.references)
+            + len(batch.extra)
+            + (d * (d - 1) // 2 if self.products else 0)
+            + len(self.blocks)
+            + 1
+        )
+        # Draws that carry kernels are not ranked, so they cannot be taken for the truth.
+        exchangeable = n_points - (n_centres(n_points - 1) if self.blocks else 0)
+        self.labels = swap_labels(
+            self.n_pairs,
+            exchangeable,
+            n_swaps(n_tests * self.n_parts, ALPHA),
+            generator(self.seed, "validation", _SWAP_STREAM),
+        )
+        n_features = 0 if self.features is None else self.features.shape[1]
+        self.moments = MomentSums(choose_moments(d, n_features, self.n_pairs), self.labels)
 
     def _rank(
         self,
         rows: slice,
         quantity: str,
-        truth: FloatArray,
-        draws: FloatArray,
+        points: FloatArray,
         weights: FloatArray | None,
         usable: BoolArray,
     ) -> None:
+        """Rank the truth, point 0, among all points of each row."""
+        stream = zlib.crc32(quantity.encode())
         if quantity not in self.pit:
-            stream = zlib.crc32(quantity.encode())
             self._jitter[quantity] = generator(
                 self.seed, "validation", _JITTER_STREAM, stream
             ).random(self.n_pairs)
             self.pit[quantity] = np.full(self.n_pairs, np.nan)
-        u = pit_values(truth, draws, self._jitter[quantity][rows], weights)
-        self.pit[quantity][rows] = np.where(usable, u, np.nan)
+        jitter = self._jitter[quantity][rows]
+        if weights is not None:
+            u = pit_values(points[:, 0], points[:, 1:], jitter, weights)
+            self.pit[quantity][rows] = np.where(usable, u, np.nan)
+            return
+        n_points = points.shape[1]
+        if quantity not in self.ranks:
+            self.ranks[quantity] = np.zeros((self.n_pairs, n_points), rank_type(n_points))
+        good = np.flatnonzero(usable & ~np.isnan(points).any(axis=1))
+        pairs = np.arange(self.n_pairs)[rows][good]
+        ranks = pool_ranks(
+            points[good],
+            lambda row: generator(self.seed, "validation", _TIE_STREAM, stream, int(pairs[row])),
+        )
+        self.ranks[quantity][pairs] = ranks
+        self.pit[quantity][pairs] = pit_from_ranks(ranks[:, 0], n_points, jitter[good])
 
-    def _rank_blocks(self, rows: slice, batch: DrawBatch, finite: BoolArray) -> None:
-        centres = n_centres(batch.draws.shape[1])
+    def _rank_products(
+        self, rows: slice, points: FloatArray, weights: FloatArray | None, finite: BoolArray
+    ) -> None:
+        residual = standardise(points)
+        for j, a in enumerate(self.names):
+            for k, b in enumerate(self.names[j + 1 :], j + 1):
+                self._rank(
+                    rows, f"pair:{a},{b}", residual[..., j] * residual[..., k], weights, finite
+                )
+
+    def _rank_blocks(
+        self, rows: slice, points: FloatArray, weights: FloatArray | None, finite: BoolArray
+    ) -> None:
+        ranked = points.shape[1] - n_centres(points.shape[1] - 1)
         for block in self.blocks:
-            columns = [self.names.index(name) for name in block]
-            # Unusable rows must not poison the linear algebra of the others.
-            draws = np.where(finite[:, None, None], batch.draws[..., columns], 0.0)
-            truth = np.where(finite[:, None], batch.truth[:, columns], 0.0)
-            ranked = np.concatenate([truth[:, None], draws[:, centres:]], axis=1)
-            density = kernel_log_density(draws[:, :centres], ranked)
-            weights = None if batch.weights is None else batch.weights[:, centres:]
-            self._rank(rows, block_name(block), density[:, 0], density[:, 1:], weights, finite)
+            own = points[..., [self.names.index(name) for name in block]]
+            density = kernel_log_density(own[:, ranked:], own[:, :ranked])
+            left = None if weights is None else weights[:, : ranked - 1]
+            self._rank(rows, block_name(block), density, left, finite)
 
     def _summarise(self, rows: slice, batch: DrawBatch, finite: BoolArray) -> None:
         good = np.flatnonzero(finite)

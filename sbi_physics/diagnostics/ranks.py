@@ -13,11 +13,53 @@ uniformity hold without a condition on :math:`L`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from sbi_physics.types import FloatArray, IntArray
+from sbi_physics.types import AnyArray, FloatArray, IntArray
 
 _RESOLUTION = 1e-9
+
+
+def rank_type(n_points: int) -> type[np.unsignedinteger]:
+    """Smallest unsigned type that numbers `n_points` points."""
+    return np.uint16 if n_points <= 2**16 else np.uint32
+
+
+def pool_ranks(points: FloatArray, tie_breaker: Callable[[int], np.random.Generator]) -> AnyArray:
+    """Return the rank of every point among all points of its row, ties in random order.
+
+    Args:
+        points: A scalar quantity at the truth and at the draws, shape (batch, point), without NaN.
+        tie_breaker: Gives the generator of one row; asked only where a row has ties.
+
+    Returns:
+        Ranks 0 to point - 1, each once in a row, shape (batch, point), uint16 where they fit.
+
+    Examples:
+        >>> pool_ranks(np.array([[0.5, 0.1, 0.9]]), np.random.default_rng).tolist()
+        [[1, 0, 2]]
+    """
+    n = points.shape[1]
+    order = np.argsort(points, axis=1)
+    ordered = np.take_along_axis(points, order, axis=1)
+    for row in np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).tolist():
+        order[row] = np.lexsort((tie_breaker(row).random(n), points[row]))
+    ranks = np.empty(points.shape, dtype=rank_type(n))
+    np.put_along_axis(ranks, order, np.arange(n, dtype=ranks.dtype)[None], axis=1)
+    return ranks
+
+
+def pit_from_ranks(ranks: AnyArray, n_points: int, jitter: FloatArray) -> FloatArray:
+    """Return u in (0, 1) from the rank of the truth among `n_points` points (itself included).
+
+    Args:
+        ranks: Shape (batch,).
+        n_points: Number of draws plus one.
+        jitter: Independent uniform numbers in [0, 1), shape (batch,).
+    """
+    return _kept_inside((ranks.astype(np.float64) + jitter) / n_points)
 
 
 def pit_values(
@@ -50,7 +92,7 @@ def pit_values(
         own = weights.mean(axis=1)
         tied = (weights * ties).sum(axis=1) + own
         u = ((weights * below).sum(axis=1) + jitter * tied) / (weights.sum(axis=1) + own)
-    u = np.clip(np.round(u, 9), _RESOLUTION, 1.0 - _RESOLUTION)
+    u = _kept_inside(u)
     missing = np.isnan(truth) | np.isnan(draws).any(axis=1)
     return np.where(missing, np.nan, u)
 
@@ -87,3 +129,8 @@ def resample(
     )
     picks = np.minimum(picks, draws.shape[1] - 1)
     return np.take_along_axis(draws, picks[:, :, None], axis=1), picks
+
+
+def _kept_inside(u: FloatArray) -> FloatArray:
+    inside: FloatArray = np.clip(np.round(u, 9), _RESOLUTION, 1.0 - _RESOLUTION)
+    return inside

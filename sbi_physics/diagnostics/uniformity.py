@@ -104,6 +104,24 @@ def _smirnov_nodes(intervals: int = 40, order: int = 64) -> tuple[FloatArray, Fl
     return t.ravel(), (sign * regular / order).ravel()
 
 
+def under_coverage(credibility: FloatArray) -> tuple[float, float]:
+    r"""Test whether regions hold the truth less often than they claim (Fisher's method).
+
+    Under exactness :math:`-2 \sum \ln(1 - c)` is chi-squared with 2n degrees of freedom; a
+    conservative posterior makes it stochastically smaller, so the level holds for all of them. It
+    weighs regions of high credibility most, of which limits are made.
+
+    Args:
+        credibility: Credibility of the region that just contains the truth, in (0, 1), shape (n,).
+
+    Returns:
+        The statistic divided by 2 n (1 for an exact posterior) and its upper-tail p-value.
+    """
+    c = _checked(credibility)
+    total = -float(np.sum(np.log1p(-c)))
+    return total / len(c), float(special.gammaincc(len(c), total))
+
+
 def kolmogorov_smirnov(u: FloatArray) -> tuple[float, float]:
     """Return the largest distance from the diagonal and its exact p-value."""
     from scipy.stats import kstwo

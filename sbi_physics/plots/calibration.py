@@ -188,6 +188,8 @@ def _quantity_label(coverage: Coverage, quantity: str) -> str:
         chosen = list(coverage.names)
         if len(chosen) > 4:
             return f"joint, all {len(chosen)} parameters"
+    if family in ("tarp_u", "tarp_x") and not chosen:
+        return "TARP, random points" if family == "tarp_u" else "TARP, points near the data"
     if coverage.prior is not None:
         chosen = [safe_label(coverage.prior.parameters[n], unit=False) for n in chosen]
     return ("joint " if len(chosen) > 1 else "") + ", ".join(chosen)

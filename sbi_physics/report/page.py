@@ -90,6 +90,11 @@ def _region_name(quantity: str) -> str:
         return "joint region of all parameters"
     if quantity.startswith("hpd:"):
         return "joint region of " + quantity.removeprefix("hpd:").replace(",", ", ")
+    if quantity.startswith(("tarp_u", "tarp_x")):
+        kind, _, block = quantity.partition(":")
+        place = "anywhere" if kind == "tarp_u" else "near the data"
+        about = f" of {block.replace(',', ', ')}" if block else ""
+        return f"ball{about} around a random point {place} (TARP)"
     return f"central interval of {quantity}"
 
 
