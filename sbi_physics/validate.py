@@ -36,7 +36,7 @@ from sbi_physics.diagnostics.evaluation import (
 from sbi_physics.diagnostics.normalization import log_normalizer
 from sbi_physics.diagnostics.verdict import REQUIREMENTS
 from sbi_physics.errors import ValidationError, unknown_name
-from sbi_physics.likelihood import Likelihood
+from sbi_physics.exact_likelihood import Likelihood
 from sbi_physics.pair_checks import check_pairs, check_streams, core_versions, pair_provenance
 from sbi_physics.posterior import Posterior
 from sbi_physics.priors import Prior
