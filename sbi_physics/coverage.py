@@ -28,6 +28,7 @@ from sbi_physics.diagnostics.json_numbers import from_list, from_record, to_list
 from sbi_physics.diagnostics.verdict import ALPHA, ALPHA_WARNING, Effect, TestResult
 from sbi_physics.errors import ValidationError, unknown_name
 from sbi_physics.priors import Prior
+from sbi_physics.quantities import is_region, region_credibility
 from sbi_physics.types import FloatArray
 
 SCHEMA: Final = 1
@@ -105,7 +106,7 @@ class Coverage:
         effects: Sizes of the deviations, with tolerances.
         pit: Quantity name -> probability integral transform u of the truth for each pair, shape
             (pairs,); NaN where a pair was not usable. For `hpd` quantities 1 - u is the
-            credibility of the region that just contains the truth.
+            credibility of the region that just contains the truth, for `tarp` quantities u is.
         counts: Pairs and their defects.
         n_draws: Posterior draws for each pair.
         seed: Seed of draws and jitter: the same seed gives the same verdict.
@@ -172,15 +173,15 @@ class Coverage:
     def credibility(self, quantity: str = "hpd") -> FloatArray:
         """Return the credibility of the region that just contains each truth.
 
-        Regions are of highest density for `hpd` quantities and central intervals for one
-        parameter.
+        Regions are of highest density for `hpd` quantities, balls about a reference point for
+        `tarp` quantities, and central intervals for one parameter.
 
         Args:
             quantity: A tested quantity, or the name of a parameter.
         """
         name = f"sbc:{quantity}" if quantity in self.names else quantity
         u = self.u(name)
-        return 1.0 - u if name.startswith("hpd") else central_credibility(u)
+        return region_credibility(name, u) if is_region(name) else central_credibility(u)
 
     def curve(self, quantity: str = "hpd", levels: FloatArray = LEVELS) -> CoverageCurve:
         """Return expected coverage against credibility, with pointwise 95 % intervals."""

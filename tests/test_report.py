@@ -118,21 +118,21 @@ def page(written) -> str:
     return written.read_text(encoding="utf-8")
 
 
-def test_the_page_stands_alone_and_is_well_formed(written, page):
+def test_the_page_stands_alone_and_is_well_formed(record, written, page):
     assert written.name == "report.html"
     parsed = Page(page)
     assert parsed.mismatched == []
     assert parsed.open == []
+    assert parsed.loads.pop(0) == "data:,"  # the icon that browsers would ask for
     assert all(item.startswith("data:image/png;base64,") for item in parsed.loads)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
-    # Seven figures, each for light and dark.
-    assert len(parsed.loads) == 14
+    # Each figure is there for light and dark.
+    assert len(parsed.loads) == 2 * (6 + len(record.coverage.quantities))
     assert all(len(alt) > 20 for alt in parsed.alts)
     names = {p.name for p in (written.parent / "figures").iterdir()}
     assert names == {
-        f"{n}.png"
-        for n in ("corner", "observation", "coverage", "ranks", "pp", "recovery", "loss")
-    }
+        f"{n}.png" for n in ("corner", "observation", "coverage", "pp", "recovery", "loss")
+    } | {f"ranks-{q.replace(':', '-')}.png" for q in record.coverage.quantities}
 
 
 def test_the_page_says_what_was_found_and_what_was_run(record, page):

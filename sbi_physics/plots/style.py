@@ -206,5 +206,5 @@ def panels(
 ) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with `n` styled panels."""
     rows, wide = grid_shape(n, columns)
-    figure = new_figure(max(width * wide, 4.2), height * rows + 0.35, theme)
+    figure = new_figure(max(width * wide, 3.4), height * rows + 0.35, theme)
     return figure, [style_axes(figure.add_subplot(rows, wide, k + 1), theme) for k in range(n)]
