@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sbi_physics.compare import compare
+    from sbi_physics.comparison import Comparison
     from sbi_physics.constraints import Constraint
     from sbi_physics.coverage import Coverage
     from sbi_physics.distributions import (
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from sbi_physics.validate import validate, validate_draws
 
 _HOMES = {
+    "compare": ("compare",),
+    "comparison": ("Comparison",),
     "constraints": ("Constraint",),
     "coverage": ("Coverage",),
     "distributions": ("Fixed", "Log10Normal", "LogNormal", "LogUniform", "Normal", "Uniform"),
@@ -79,6 +83,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 
 __all__ = [
     "Budget",
+    "Comparison",
     "Constraint",
     "Coverage",
     "DataFile",
@@ -105,6 +110,7 @@ __all__ = [
     "TrainingSettings",
     "Uniform",
     "__version__",
+    "compare",
     "engine",
     "engines",
     "hookimpl",

@@ -327,13 +327,30 @@ class Coverage:
         Raises:
             ValidationError: If it is not a coverage record of this schema.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValidationError(
-                f"{path} is not readable as JSON (line {error.lineno}): it is damaged"
-            ) from error
-        return cls.from_dict(data)
+        return cls.from_dict(read_json(path, "a coverage record"))
+
+
+def read_json(path: str | Path, what: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        path: File to read.
+        what: What it should hold, for the error text.
+
+    Raises:
+        ValidationError: If it is no JSON object.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValidationError(
+            f"{path} is not readable as JSON (line {error.lineno}): it is damaged, or no JSON file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValidationError(f"{path} is no JSON file, so it does not hold {what}") from error
+    if not isinstance(data, dict):
+        raise ValidationError(f"{path} holds {type(data).__name__}, not {what}")
+    return data
 
 
 def _decoded(data: Mapping[str, Any]) -> dict[str, Any]:

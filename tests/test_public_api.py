@@ -19,6 +19,7 @@ PUBLIC = {
     "__version__",
     # nouns
     "Budget",
+    "Comparison",
     "Constraint",
     "Coverage",
     "DataFile",
@@ -45,6 +46,7 @@ PUBLIC = {
     "TrainingSettings",
     "Uniform",
     # verbs
+    "compare",
     "engine",
     "engines",
     "hookimpl",

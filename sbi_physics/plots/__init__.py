@@ -4,6 +4,7 @@ Every function returns a matplotlib `Figure` for a light or a dark page; `save` 
 
 - `corner_figure`: the posterior of one observation.
 - `rank_figure`, `pp_figure`, `coverage_figure`, `recovery_figure`: a `Coverage` record.
+- `compared_coverage_figure`, `score_figure`, `effect_figure`: several of them side by side.
 - `loss_figure`: a `TrainingHistory`.
 - `observation_figure`: data, with posterior-predictive bands.
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
         recovery_figure,
         save_coverage_figures,
     )
+    from sbi_physics.plots.comparison import (
+        compared_coverage_figure,
+        effect_figure,
+        score_figure,
+    )
     from sbi_physics.plots.corner import corner_figure
     from sbi_physics.plots.data import loss_figure, observation_figure
     from sbi_physics.plots.style import DARK, LIGHT, Theme, png, save
@@ -35,6 +41,7 @@ _HOMES = {
         "recovery_figure",
         "save_coverage_figures",
     ),
+    "comparison": ("compared_coverage_figure", "effect_figure", "score_figure"),
     "corner": ("corner_figure",),
     "data": ("loss_figure", "observation_figure"),
     "style": ("DARK", "LIGHT", "Theme", "png", "save"),
@@ -45,8 +52,10 @@ __all__ = [
     "DARK",
     "LIGHT",
     "Theme",
+    "compared_coverage_figure",
     "corner_figure",
     "coverage_figure",
+    "effect_figure",
     "loss_figure",
     "observation_figure",
     "png",
@@ -55,6 +64,7 @@ __all__ = [
     "recovery_figure",
     "save",
     "save_coverage_figures",
+    "score_figure",
 ]
 
 

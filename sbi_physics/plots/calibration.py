@@ -68,9 +68,9 @@ def coverage_figure(coverage: Coverage, *, theme: Theme = LIGHT) -> Figure:
     Grey: the region that an exact posterior's whole curve stays in with 95 % probability. Coloured
     band: pointwise 95 % intervals of the coverage.
     """
-    figure, axes = _square(theme)
+    figure, axes = square(theme)
     regions = [q for q in coverage.quantities if is_region(q)]
-    _draw_diagonal(axes, [len(coverage.u(q)) for q in regions], theme)
+    draw_diagonal(axes, [len(coverage.u(q)) for q in regions], theme)
     for k, quantity in enumerate(regions):
         label = region_name(quantity, coverage.names, _writer(coverage))
         draw_curve(axes, coverage, quantity, label, series_style(theme, k))
@@ -103,8 +103,8 @@ def name_sides(axes: Axes, theme: Theme) -> None:
 def pp_figure(coverage: Coverage, *, theme: Theme = LIGHT) -> Figure:
     """Draw the distribution function of each parameter's ranks against the diagonal."""
     quantities = [q for q in coverage.quantities if not is_region(q)]
-    figure, axes = _square(theme)
-    _draw_diagonal(axes, [len(coverage.u(q)) for q in quantities], theme)
+    figure, axes = square(theme)
+    draw_diagonal(axes, [len(coverage.u(q)) for q in quantities], theme)
     for k, quantity in enumerate(quantities):
         u = np.sort(coverage.u(quantity))
         colour, line = series_style(theme, k)
@@ -199,15 +199,16 @@ def _difference(u: FloatArray) -> tuple[FloatArray, FloatArray]:
     return x, heights - x
 
 
-def _square(theme: Theme) -> tuple[Figure, Axes]:
+def square(theme: Theme) -> tuple[Figure, Axes]:
+    """Return a figure with square axes from 0 to 1."""
     figure = new_figure(4.3, 4.8, theme)
     axes = style_axes(figure.add_subplot(), theme)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     return figure, axes
 
 
-def _draw_diagonal(axes: Axes, sizes: Sequence[int], theme: Theme) -> None:
-    """The diagonal, and the simultaneous band of the smallest sample."""
+def draw_diagonal(axes: Axes, sizes: Sequence[int], theme: Theme) -> None:
+    """Draw the diagonal, and the simultaneous band of the smallest sample."""
     if sizes:
         band = ecdf_band(min(sizes))
         axes.fill_between(

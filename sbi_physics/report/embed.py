@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from sbi_physics.plots import DARK, LIGHT, Theme, png
+from sbi_physics.progress import SILENT, Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,16 @@ class ReportFigure:
     height: int
 
 
-def draw_all(plans: Iterable[FigurePlan], folder: Path | None) -> dict[str, list[ReportFigure]]:
+def draw_all(
+    plans: Iterable[FigurePlan], folder: Path | None, progress: Progress = SILENT
+) -> dict[str, list[ReportFigure]]:
     """Draw figures and return them by section; light ones are also written to `folder` as PNG."""
+    listed = list(plans)
     sections: dict[str, list[ReportFigure]] = {}
-    for plan in plans:
-        sections.setdefault(plan.section, []).append(_embed(plan, folder))
+    with progress.task("drawing", len(listed), "figures") as task:
+        for plan in listed:
+            sections.setdefault(plan.section, []).append(_embed(plan, folder))
+            task.advance()
     return sections
 
 

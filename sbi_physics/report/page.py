@@ -12,6 +12,7 @@ import numpy as np
 from sbi_physics.coverage import Coverage
 from sbi_physics.diagnostics.expected_coverage import TABLE_LEVELS
 from sbi_physics.diagnostics.verdict import Effect
+from sbi_physics.progress import SILENT, Progress
 from sbi_physics.quantities import (
     EFFECT_MEANINGS,
     EXPLANATIONS,
@@ -23,35 +24,41 @@ from sbi_physics.report import text
 from sbi_physics.report.record import ReportInput
 
 
-def write_report(record: ReportInput, folder: str | Path) -> Path:
+def write_report(record: ReportInput, folder: str | Path, *, progress: Progress = SILENT) -> Path:
     """Write `report.html` and `figures/*.png` into a folder and return the path of the page.
 
     Args:
         record: What to show.
         folder: Existing or new folder.
+        progress: Where to show progress.
     """
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
-    page = render_report(record, figures=root / "figures")
+    page = render_report(record, figures=root / "figures", progress=progress)
     target = root / "report.html"
     target.write_text(page, encoding="utf-8")
     return target
 
 
-def write_coverage(coverage: Coverage, path: str | Path, *, title: str = "Coverage") -> Path:
+def write_coverage(
+    coverage: Coverage, path: str | Path, *, title: str = "Coverage", progress: Progress = SILENT
+) -> Path:
     """Write a page about a coverage record alone and return its path.
 
     Args:
         coverage: What to show.
         path: HTML file to write.
         title: Heading of the page.
+        progress: Where to show progress.
     """
     target = Path(path)
-    target.write_text(render_coverage(coverage, title=title), encoding="utf-8")
+    target.write_text(render_coverage(coverage, title=title, progress=progress), encoding="utf-8")
     return target
 
 
-def render_report(record: ReportInput, *, figures: Path | None = None) -> str:
+def render_report(
+    record: ReportInput, *, figures: Path | None = None, progress: Progress = SILENT
+) -> str:
     """Return the page of a study as HTML; figures are also written to a folder if one is given."""
     # matplotlib takes most of a second to import: only when figures are drawn
     from sbi_physics.report.embed import draw_all
@@ -60,7 +67,7 @@ def render_report(record: ReportInput, *, figures: Path | None = None) -> str:
     return render(
         "report.html.j2",
         r=record,
-        sections=draw_all(report_figures(record), figures),
+        sections=draw_all(report_figures(record), figures, progress),
         parameters=record.prior.parameters,
         marginalised=_marginalised(record),
         options=_flat({} if record.simulator is None else record.simulator.options),
@@ -72,7 +79,11 @@ def render_report(record: ReportInput, *, figures: Path | None = None) -> str:
 
 
 def render_coverage(
-    coverage: Coverage, *, title: str = "Coverage", figures: Path | None = None
+    coverage: Coverage,
+    *,
+    title: str = "Coverage",
+    figures: Path | None = None,
+    progress: Progress = SILENT,
 ) -> str:
     """Return the page of a coverage record as HTML.
 
@@ -80,6 +91,7 @@ def render_coverage(
         coverage: What to show.
         title: Heading of the page.
         figures: Folder for the figures as PNG files; None writes none.
+        progress: Where to show progress.
     """
     from sbi_physics.report.embed import draw_all
     from sbi_physics.report.figures import coverage_figures
@@ -88,7 +100,7 @@ def render_coverage(
     return render(
         "coverage.html.j2",
         title=title,
-        sections=draw_all(coverage_figures(coverage), figures),
+        sections=draw_all(coverage_figures(coverage), figures, progress),
         facts=facts,
         versions=versions,
         hashes=hashes,
