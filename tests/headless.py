@@ -37,7 +37,7 @@ class Browser:
         timeout: Seconds to wait for any answer.
     """
 
-    def __init__(self, path: str, profile: Path, timeout: float = 60.0) -> None:
+    def __init__(self, path: str, profile: Path, timeout: float = 240.0) -> None:
         self._timeout, self._buffer, self._last = timeout, b"", 0
         self.events: list[dict[str, Any]] = []
         commands_out, self._commands = os.pipe()
@@ -52,13 +52,16 @@ class Browser:
         )
         os.close(commands_out)
         os.close(answers_in)
-        target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session: str | None = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    _session: str | None = None
+        self._session: str | None = None
+        try:
+            target = self._call("Target.createTarget", url="about:blank")["targetId"]
+            attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
+            self._session = attached["sessionId"]
+            for domain in ("Page", "Runtime", "Log", "Network"):
+                self.call(f"{domain}.enable")
+        except BaseException:
+            self._end(patience=0.0)
+            raise
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command to the tab and return its result."""
@@ -136,13 +139,16 @@ class Browser:
         try:
             self._call("Browser.close")
         finally:
-            os.close(self._commands)
-            try:
-                self._process.wait(20)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            os.close(self._answers)
+            self._end(patience=20.0)
+
+    def _end(self, patience: float) -> None:
+        os.close(self._commands)
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._answers)
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         self._last += 1

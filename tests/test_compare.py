@@ -27,7 +27,9 @@ PRIOR = Prior([Parameter("a", Normal(0.0, 1.0))])
 N = 2000
 
 
-def made(width: float = 1.0, *, seed: int = 1, n: int = N, prior: Prior | None = PRIOR) -> Coverage:
+def made(
+    width: float = 1.0, *, seed: int = 1, n: int = N, prior: Prior | None = PRIOR
+) -> Coverage:
     rng = np.random.default_rng(seed)
     theta = rng.standard_normal((n, 1))
     mean = 0.8 * (theta + 0.5 * rng.standard_normal((n, 1)))
@@ -192,7 +194,14 @@ def test_the_record_survives_json(result, tmp_path):
 
 def test_the_summary_has_everything(result):
     text = result.summary()
-    for expected in ("exact", "FAIL", "not paired", "exact is better", "Benjamini-Hochberg", "wide"):
+    for expected in (
+        "exact",
+        "FAIL",
+        "not paired",
+        "exact is better",
+        "Benjamini-Hochberg",
+        "wide",
+    ):
         assert expected in text
     assert f"{result.row('exact').nll.mean:.3f}" in text
     assert "seconds" in text

@@ -134,7 +134,9 @@ def test_files_that_are_no_files_of_draws_are_refused(tmp_path):
 
 
 def test_pickled_arrays_are_never_loaded(tmp_path):
-    np.savez(tmp_path / "d.npz", theta=np.array([{"a": 1}], dtype=object), draws=np.ones((1, 1, 1)))
+    np.savez(
+        tmp_path / "d.npz", theta=np.array([{"a": 1}], dtype=object), draws=np.ones((1, 1, 1))
+    )
     with pytest.raises(ValidationError, match="without object arrays"):
         read_draws(tmp_path / "d.npz")
 
@@ -198,10 +200,11 @@ def test_what_arviz_writes_is_read(arrays, tmp_path):
 
 
 def test_vector_parameters_are_taken_apart(arrays, tmp_path):
+    draws = arrays["draws"].transpose(1, 0, 2)[None]
     groups = {
-        "posterior": {"v": (("chain", "draw", "pair", "k"), arrays["draws"].transpose(1, 0, 2)[None])},
+        "posterior": {"v": (("chain", "draw", "pair", "k"), draws)},
         "truth": {"v": (("pair", "k"), arrays["theta"])},
-    }  # fmt: skip
+    }
     write(tmp_path / "d.nc", groups)
     found = read_draws(tmp_path / "d.nc")
     assert found.names == ("v_1", "v_2")
