@@ -41,7 +41,7 @@ EFFECT_MEANINGS: Final[dict[str, str]] = {
     "deviation": "largest distance of the coverage curve from the diagonal",
     "area": "signed area between coverage curve and diagonal; negative is over-confident",
     "correlation": "true minus claimed correlation of two parameters",
-    "x-slope": "how much the bias changes with the data, in posterior standard deviations",
+    "x-slope": "slope of the bias on a feature of the data, in posterior standard deviations",
 }
 """Kind of effect -> what its number means."""
 

@@ -7,10 +7,12 @@ answers and events to file descriptor 4, each ended by a zero byte (--remote-deb
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,13 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 
+_LAUNCH = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
 
 class Browser:
     """One tab of a headless browser.
@@ -42,16 +51,17 @@ class Browser:
         self.events: list[dict[str, Any]] = []
         commands_out, self._commands = os.pipe()
         self._answers, answers_in = os.pipe()
-        # The shell gives both pipes the numbers that the browser expects.
-        start = f'exec "$0" "$@" 3<&{commands_out} 4>&{answers_in}'
+        # Out of the way of 3 and 4, which the launcher is to make of them.
+        ends = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (commands_out, answers_in)]
+        arguments = [path, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
-            ["/bin/sh", "-c", start, path, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=(commands_out, answers_in),
+            [sys.executable, "-I", "-S", "-c", _LAUNCH, *map(str, ends), *arguments],
+            pass_fds=ends,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(commands_out)
-        os.close(answers_in)
+        for fd in (commands_out, answers_in, *ends):
+            os.close(fd)
         self._session: str | None = None
         try:
             target = self._call("Target.createTarget", url="about:blank")["targetId"]

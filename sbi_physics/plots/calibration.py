@@ -228,7 +228,9 @@ def _padded(low: float, high: float, scale: str) -> tuple[float, float]:
 
 def _p_text(coverage: Coverage, quantity: str) -> str:
     """The p-value of the quantity's own test, where it has one."""
-    result = next((t for t in coverage.tests if t.name == quantity), None)
+    result = next(
+        (t for t in coverage.tests if (t.name, t.family) == (quantity, family(quantity))), None
+    )
     return "" if result is None else f"$p$ = {result.p_value:.2g}"
 
 

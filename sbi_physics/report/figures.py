@@ -17,7 +17,7 @@ from sbi_physics.plots import (
     rank_figure,
     recovery_figure,
 )
-from sbi_physics.quantities import is_region, region_credibility, region_name
+from sbi_physics.quantities import family, is_region, region_credibility, region_name
 from sbi_physics.report.embed import FigurePlan
 from sbi_physics.report.record import ReportInput
 from sbi_physics.types import FloatArray
@@ -97,7 +97,7 @@ def coverage_figures(coverage: Coverage) -> Iterator[FigurePlan]:
     p_values = "; ".join(
         f"{t.name.removeprefix('sbc:')}: p = {t.p_value:.2g}"
         for t in coverage.tests
-        if t.name in coverage.pit and t.name not in regions
+        if t.name in coverage.pit and t.name not in regions and t.family == family(t.name)
     )
     yield FigurePlan(
         "pp",
@@ -131,6 +131,9 @@ def _rank_plan(coverage: Coverage, quantity: str) -> FigurePlan:
         values = region_credibility(quantity, u)
         shown = f"Expected coverage minus credibility, {region_name(quantity, coverage.names)}"
         how = "Above the grey area: regions too large (conservative). Below: over-confident."
+        if family(quantity) != "hpd":
+            # Balls may be too large far from the posterior where they are too small near it.
+            how += " On both sides: widths or centres are wrong."
     else:
         values = u
         shown = f"Distribution of ranks minus uniform, {quantity}"
@@ -138,7 +141,9 @@ def _rank_plan(coverage: Coverage, quantity: str) -> FigurePlan:
             "Above the grey area: posterior too high. Below: too low. Up, then down: too narrow. "
             "Down, then up: too wide."
         )
-    test = next((t for t in coverage.tests if t.name == quantity), None)
+    test = next(
+        (t for t in coverage.tests if (t.name, t.family) == (quantity, family(quantity))), None
+    )
     p_text = "" if test is None else f"; p = {test.p_value:.2g}"
     return FigurePlan(
         f"ranks-{quantity}",
