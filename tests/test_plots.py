@@ -143,7 +143,7 @@ def test_several_runs_can_be_drawn_side_by_side(coverage, with_tarp, theme):
     assert [t for t in curves.get_legend_handles_labels()[1] if t in records] == ["two"]
     effects = effect_figure(records, "width", theme=theme)
     labels = effects.axes[0].get_legend_handles_labels()[1]
-    assert labels == ["inside the tolerance", "one", "two", "none"]
+    assert set(labels) == {"inside the tolerance", "one", "two", "none"}
     assert [t.get_text() for t in effects.axes[0].get_yticklabels()] == ["a", "b"]
     assert is_png(png(effects, dpi=40))
     score = Score(mean=-0.5, standard_error=0.1, lower_99=-0.7, n=300)
@@ -159,9 +159,7 @@ def test_several_runs_can_be_drawn_side_by_side(coverage, with_tarp, theme):
         ),
     )
     axes = score_figure(comparison, "two", theme=theme).axes[0]
-    (interval,) = [
-        line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_ydata()[0] == 0
-    ]
+    (interval,) = [line for line in axes.lines if list(line.get_ydata()) == [0, 0]]
     assert list(interval.get_xdata()) == pytest.approx(list(score.interval))
     assert "not paired" in axes.texts[0].get_text()
 
