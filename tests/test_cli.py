@@ -264,7 +264,7 @@ def test_draws_from_elsewhere_are_validated(draws_file, call, tmp_path):
         "validate", draws_file, "--seed", 1, "-o", record, "-o", html, "--json", "--strict"
     )
     assert code == 0
-    assert err == "[validate] 250 pairs with 99 draws of 1 parameters each\n"
+    assert err == "[validate] 250 pairs with 99 draws of 1 parameter each\n"
     found = json.loads(out)
     assert found["names"] == ["m_a"]
     assert found["verdict"] in ("PASS", "MARGINAL")

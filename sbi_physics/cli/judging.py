@@ -146,7 +146,8 @@ def _validate_file(path: Path, pairs: int | None, draws: int | None, seed: int) 
 
     content = read_draws(path).first(pairs, draws)
     n, n_draws, d = content.draws.shape
-    tell("validate", f"{n:,} pairs with {n_draws:,} draws of {d} parameters each")
+    noun = "parameter" if d == 1 else "parameters"
+    tell("validate", f"{n:,} pairs with {n_draws:,} draws of {d} {noun} each")
     correlation = autocorrelation(content.draws)
     if correlation > MAX_AUTOCORRELATION:
         warnings.warn(
