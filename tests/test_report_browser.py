@@ -170,6 +170,7 @@ def test_paper_is_white_even_where_the_screen_is_dark(browser, pages):
     browser.open(pages["report"].as_uri(), width=1280, dark=True)
     scheme = {"name": "prefers-color-scheme", "value": "dark"}
     browser.call("Emulation.setEmulatedMedia", media="print", features=[scheme])
+    keep(browser, "report-print")
     assert browser.evaluate(CORNER) > LIGHT_ABOVE
     style = "getComputedStyle(document.body)"
     assert browser.evaluate(f"{style}.backgroundColor") == "rgb(255, 255, 255)"

@@ -72,7 +72,7 @@ def coverage_figure(coverage: Coverage, *, theme: Theme = LIGHT) -> Figure:
     regions = [q for q in coverage.quantities if is_region(q)]
     draw_diagonal(axes, [len(coverage.u(q)) for q in regions], theme)
     for k, quantity in enumerate(regions):
-        label = region_name(quantity, coverage.names, _writer(coverage))
+        label = region_name(quantity, parameters_of(quantity), _writer(coverage))
         draw_curve(axes, coverage, quantity, label, series_style(theme, k))
     name_sides(axes, theme)
     legend_below(figure, axes, theme)

@@ -107,7 +107,7 @@ def effect_figure(coverages: Mapping[str, Coverage], kind: str, *, theme: Theme 
 def _rows(axes: Axes, names: Sequence[str], theme: Theme) -> Axes:
     """Axes with one row for each name, the first on top."""
     style_axes(axes, theme)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     return axes

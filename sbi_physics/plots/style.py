@@ -103,7 +103,7 @@ def add_legend(axes: Axes, theme: Theme, location: Location = "best") -> None:
 def legend_below(figure: Figure, axes: Axes, theme: Theme) -> None:
     """Add a legend under the axes, where no curve can run through it."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = 2 if len(handles) > 2 or max(map(len, labels), default=0) < 30 else 1
+    columns = 2 if max(map(len, labels), default=0) < 32 else 1
     figure.legend(
         handles,
         labels,
