@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from sbi_physics.compare import compare
+    from sbi_physics.comparison import Comparison
     from sbi_physics.confidence import confidence_regions, frequentist_coverage
     from sbi_physics.constraints import Constraint
     from sbi_physics.coverage import Coverage
@@ -60,6 +62,8 @@ if TYPE_CHECKING:
     from sbi_physics.validate_local import validate_local
 
 _HOMES = {
+    "compare": ("compare",),
+    "comparison": ("Comparison",),
     "confidence": ("confidence_regions", "frequentist_coverage"),
     "constraints": ("Constraint",),
     "coverage": ("Coverage",),
@@ -89,6 +93,7 @@ _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names
 
 __all__ = [
     "Budget",
+    "Comparison",
     "Constraint",
     "Coverage",
     "DataFile",
@@ -116,6 +121,7 @@ __all__ = [
     "Uniform",
     "__version__",
     "check_balance",
+    "compare",
     "confidence_regions",
     "engine",
     "engines",

@@ -14,7 +14,6 @@ from sbi_physics.diagnostics.evaluation import Evaluation, block_name
 from sbi_physics.diagnostics.expected_coverage import (
     central_credibility,
     curve_effects,
-    quantity_credibility,
 )
 from sbi_physics.diagnostics.information import (
     Score,
@@ -42,6 +41,7 @@ from sbi_physics.diagnostics.verdict import (
 )
 from sbi_physics.errors import ValidationError
 from sbi_physics.priors import Prior
+from sbi_physics.quantities import quantity_credibility
 from sbi_physics.types import BoolArray, FloatArray
 
 MIN_PAIRS = 20

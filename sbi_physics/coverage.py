@@ -21,13 +21,13 @@ from sbi_physics.diagnostics.expected_coverage import (
     TABLE_LEVELS,
     CoverageCurve,
     coverage_curve,
-    quantity_credibility,
 )
 from sbi_physics.diagnostics.information import Score
 from sbi_physics.diagnostics.json_numbers import from_list, from_record, to_list, to_record
 from sbi_physics.diagnostics.verdict import ALPHA, ALPHA_WARNING, Effect, TestResult
 from sbi_physics.errors import ValidationError, unknown_name
 from sbi_physics.priors import Prior
+from sbi_physics.quantities import quantity_credibility
 from sbi_physics.types import FloatArray
 
 SCHEMA: Final = 2
@@ -177,8 +177,8 @@ class Coverage:
     def credibility(self, quantity: str = "hpd") -> FloatArray:
         """Return the credibility of the region that just contains each truth.
 
-        Regions are of highest density for `hpd` quantities, balls around reference points for
-        `tarp_u` and `tarp_x`, and central intervals for one parameter.
+        Regions are of highest density for `hpd` quantities, balls about a reference point for
+        `tarp` quantities, and central intervals for one parameter.
 
         Args:
             quantity: A tested quantity, or the name of a parameter.
@@ -331,13 +331,30 @@ class Coverage:
         Raises:
             ValidationError: If it is not a coverage record of this schema.
         """
-        try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
-        except json.JSONDecodeError as error:
-            raise ValidationError(
-                f"{path} is not readable as JSON (line {error.lineno}): it is damaged"
-            ) from error
-        return cls.from_dict(data)
+        return cls.from_dict(read_json(path, "a coverage record"))
+
+
+def read_json(path: str | Path, what: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        path: File to read.
+        what: What it should hold, for the error text.
+
+    Raises:
+        ValidationError: If it is no JSON object.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValidationError(
+            f"{path} is not readable as JSON (line {error.lineno}): it is damaged, or no JSON file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValidationError(f"{path} is no JSON file, so it does not hold {what}") from error
+    if not isinstance(data, dict):
+        raise ValidationError(f"{path} holds {type(data).__name__}, not {what}")
+    return data
 
 
 def _decoded(data: Mapping[str, Any]) -> dict[str, Any]:

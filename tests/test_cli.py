@@ -36,7 +36,7 @@ def call(capsys, monkeypatch, recwarn):
 def no_figures(monkeypatch):
     """Figures take seconds and are tested elsewhere."""
 
-    def write_report(report, folder: Path) -> None:
+    def write_report(report, folder: Path, progress) -> None:
         (folder / "figures").mkdir()
         (folder / "report.html").write_text("<html>")
 
@@ -243,6 +243,141 @@ def test_strict_turns_a_verdict_that_is_not_good_enough_into_exit_code_1(call, t
     assert call(*command, "--strict")[0] == 1
     code, out, _ = call("validate", tmp_path / "run", "--pairs", 100, "--strict", "--draws", 99)
     assert code == 1
+
+
+# --- draws made elsewhere ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def draws_file(tmp_path):
+    rng = np.random.default_rng(1)
+    theta = rng.standard_normal((250, 1))
+    x = theta + 0.5 * rng.standard_normal((250, 1))
+    draws = 0.8 * x[:, None] + np.sqrt(0.2) * rng.standard_normal((250, 99, 1))
+    np.savez(tmp_path / "draws.npz", theta=theta, draws=draws, x=x, names=["m_a"])
+    return tmp_path / "draws.npz"
+
+
+def test_draws_from_elsewhere_are_validated(draws_file, call, tmp_path):
+    record, html = tmp_path / "c.json", tmp_path / "c.html"
+    code, out, err = call(
+        "validate", draws_file, "--seed", 1, "-o", record, "-o", html, "--json", "--strict"
+    )
+    assert code == 0
+    assert err == "[validate] 250 pairs with 99 draws of 1 parameter each\n"
+    found = json.loads(out)
+    assert found["names"] == ["m_a"]
+    assert found["verdict"] in ("PASS", "MARGINAL")
+    assert json.loads(record.read_text()) == found
+    assert "draws.npz: PASS" in html.read_text() or "draws.npz: MARGINAL" in html.read_text()
+    # The same seed gives the same record; the time it took is no part of that.
+    again = json.loads(call("validate", draws_file, "--seed", 1, "--json")[1])
+    assert again["pit"] == found["pit"]
+
+
+def test_strict_judges_draws_from_elsewhere_too(draws_file, call, tmp_path):
+    with np.load(draws_file) as file:
+        wrong = {**file, "draws": file["draws"] + 1.0}
+    np.savez(tmp_path / "wrong.npz", **wrong)
+    code, out, _ = call("validate", tmp_path / "wrong.npz", "--strict", "--seed", 1)
+    assert code == 1
+    assert re.match(r"FAIL \(.*biased:m_a\)", out)
+    assert call("validate", tmp_path / "wrong.npz", "--seed", 1)[0] == 0
+    # Of a file, too, only the first pairs and draws may be used.
+    code, out, _ = call("validate", draws_file, "--pairs", 50, "--draws", 20, "--strict")
+    assert code == 1
+    assert "50 of 50 pairs, 20 draws each" in out
+
+
+def test_dependent_draws_are_warned_about(call, tmp_path):
+    rng = np.random.default_rng(1)
+    chain = np.repeat(rng.standard_normal((250, 50, 1)), 4, axis=1)
+    np.savez(tmp_path / "mcmc.npz", theta=rng.standard_normal((250, 1)), draws=chain)
+    with pytest.warns(UserWarning, match="Thin the chains"):
+        call("validate", tmp_path / "mcmc.npz", "--seed", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--simulations", "s.zarr"], "holds draws and true values already"),
+        (["-o", "c.txt"], "ends in .json or .html"),
+        (["-o", "nowhere/c.json"], "there is no folder 'nowhere'"),
+        (["--pairs", "5"], "at least 20"),
+    ],
+)
+def test_validating_draws_explains_what_it_cannot_do(draws_file, call, arguments, text):
+    code, out, err = call("validate", draws_file, *arguments)
+    assert (code, out) == (2, "")
+    assert one_paragraph(err), err
+    assert text in err
+
+
+def test_a_malformed_file_of_draws_is_one_paragraph_and_exit_code_2(call, tmp_path):
+    np.savez(tmp_path / "bad.npz", theta=np.ones((3, 1)), drawz=np.ones((3, 9, 1)))
+    code, out, err = call("validate", tmp_path / "bad.npz")
+    assert (code, out) == (2, "")
+    assert one_paragraph(err), err
+    assert "Did you mean 'draws'?" in err
+
+
+# --- compare ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_runs(finished, call, tmp_path):
+    folder, _, _ = finished
+    record = tmp_path / "other.json"
+    call("validate", folder, "--simulations", folder / "pairs.zarr", "--draws", 99, "-o", record)
+    return folder, record
+
+
+def test_compare_prints_verdicts_differences_and_times(two_runs, call):
+    code, out, err = call("compare", *two_runs)
+    assert (code, err) == (0, "")
+    assert re.search(r"^ run +exact +(PASS|MARGINAL)", out, re.MULTILINE)
+    assert re.search(r"^ run +other +-?\d\S+ \+- \S+ +\S+ +same pairs", out, re.MULTILINE)
+    assert "Time of run: simulate" in out
+    assert "Not calibrated at a false-discovery rate of 5%: none" in out
+
+
+def test_compare_as_json_has_the_documented_keys(two_runs, call, tmp_path):
+    code, out, _ = call("compare", *two_runs, "--json", "-o", tmp_path / "side")
+    assert code == 0
+    record = json.loads(out)
+    assert [r["name"] for r in record["table"]] == ["run", "other"]
+    page_text = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
+    section = page_text.partition("## JSON output")[2]
+    keys = {*record, *record["table"][0], *record["differences"][0], *record["table"][0]["nll"]}
+    assert [k for k in sorted(keys) if f"`{k}`" not in section] == []
+    assert json.loads((tmp_path / "side" / "compare.json").read_text()) == record
+    assert (tmp_path / "side" / "compare.html").is_file()
+    assert len(list((tmp_path / "side" / "figures").iterdir())) >= 4
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("compare", "RUNDIR"),
+        ("compare one.json", "at least two runs, got 1"),
+        ("compare one.json nowhere", "no run directory or file 'nowhere'"),
+        ("compare one.json .", "holds no coverage.json"),
+        ("compare one.json two.json", "not readable as JSON"),
+        ("compare one.json three.json", "schema None"),
+        ("compare one.json one.json -o two.json", "this is a file"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_paragraph(
+    call, tmp_path, monkeypatch, draws_file, line, text
+):
+    monkeypatch.chdir(tmp_path)
+    assert call("validate", draws_file, "-o", "one.json", "--seed", 1)[0] == 0
+    Path("two.json").write_text("PASS")
+    Path("three.json").write_text("{}")
+    code, out, err = call(*line.split())
+    assert (code, out) == (2, "")
+    assert one_paragraph(err), err
+    assert text in err
 
 
 # --- errors -----------------------------------------------------------------------------------

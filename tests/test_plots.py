@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 
+from sbi_physics.comparison import Comparison, PairedDifference, RunRow
 from sbi_physics.coverage import Coverage
+from sbi_physics.diagnostics.information import Score
 from sbi_physics.distributions import LogUniform, Normal, Uniform
 from sbi_physics.errors import ContractError
 from sbi_physics.observables import Observable
@@ -15,8 +18,10 @@ from sbi_physics.parameters import Parameter, ParameterSpace
 from sbi_physics.plots import (
     DARK,
     LIGHT,
+    compared_coverage_figure,
     corner_figure,
     coverage_figure,
+    effect_figure,
     loss_figure,
     observation_figure,
     png,
@@ -24,6 +29,7 @@ from sbi_physics.plots import (
     rank_figure,
     recovery_figure,
     save,
+    score_figure,
 )
 from sbi_physics.plots.corner import interval_text, mass_levels
 from sbi_physics.plots.style import safe_label, unit_text
@@ -93,6 +99,69 @@ def test_a_record_writes_its_figures(coverage, tmp_path):
     written = coverage.plot(tmp_path / "figures")
     assert [p.name for p in written] == ["ranks.png", "coverage.png", "pp.png", "recovery.png"]
     assert all(is_png(p.read_bytes()) for p in written)
+
+
+@pytest.fixture(scope="module")
+def with_tarp(coverage) -> Coverage:
+    """As if TARP had been run, with references that make the balls too large."""
+    u = (np.arange(300) + 0.5) / 300
+    return replace(coverage, pit={**coverage.pit, "tarp_u": u**2, "tarp_x": u, "pair:a,b": u})
+
+
+def test_a_ball_whose_credibility_is_small_is_conservative(with_tarp):
+    # ECP(level) = mean(u <= level) = sqrt(level) for u = v^2 with v uniform.
+    np.testing.assert_allclose(with_tarp.credibility("tarp_u"), with_tarp.u("tarp_u"))
+    assert with_tarp.ecp(0.25, "tarp_u")[0] == pytest.approx(0.5, abs=0.01)
+    axes = rank_figure(with_tarp, ["tarp_u"]).axes[0]
+    x, difference = axes.lines[0].get_data()
+    np.testing.assert_allclose(difference, np.sqrt(x) - x, atol=0.01)
+    assert any("conservative" in t.get_text() and t.get_position()[1] > 0.5 for t in axes.texts)
+
+
+def test_a_density_whose_rank_is_small_is_over_confident(with_tarp):
+    u = np.linspace(0.001, 0.999, 300) ** 2  # truths of low density: credibilities near one
+    axes = rank_figure(replace(with_tarp, pit={"hpd": u}), ["hpd"]).axes[0]
+    assert axes.lines[0].get_ydata().min() < -0.2
+    assert any("over-confident" in t.get_text() and t.get_position()[1] < 0.5 for t in axes.texts)
+
+
+def test_every_quantity_has_a_panel_and_every_region_a_curve(with_tarp):
+    assert len(rank_figure(with_tarp).axes) == len(with_tarp.quantities) == 7
+    (axes,) = coverage_figure(with_tarp).axes
+    labels = [line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
+    assert len(labels) == 4
+    assert sum("TARP" in label for label in labels) == 2
+    (axes,) = pp_figure(with_tarp).axes
+    labels = [line.get_label() for line in axes.lines if not line.get_label().startswith("_")]
+    assert len(labels) == 3  # a, b and the pair
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+def test_several_runs_can_be_drawn_side_by_side(coverage, with_tarp, theme):
+    records = {"one": coverage, "two": with_tarp, "none": replace(coverage, pit={}, effects=())}
+    curves = compared_coverage_figure(records, "tarp_u", theme=theme).axes[0]
+    assert [t for t in curves.get_legend_handles_labels()[1] if t in records] == ["two"]
+    effects = effect_figure(records, "width", theme=theme)
+    labels = effects.axes[0].get_legend_handles_labels()[1]
+    assert set(labels) == {"inside the tolerance", "one", "two", "none"}
+    assert [t.get_text() for t in effects.axes[0].get_yticklabels()] == ["a", "b"]
+    assert is_png(png(effects, dpi=40))
+    score = Score(mean=-0.5, standard_error=0.1, lower_99=-0.7, n=300)
+    rows = [
+        RunRow(n, "", "", ("a",), "PASS", (), 0.5, 0.5, 300, 99) for n in ("one", "two", "other")
+    ]
+    comparison = Comparison(
+        tuple(rows),
+        (
+            PairedDifference("one", "two", score, "same pairs"),
+            PairedDifference("one", "other", None, "not paired"),
+            PairedDifference("two", "other", None, "not paired"),
+        ),
+    )
+    axes = score_figure(comparison, "two", theme=theme).axes[0]
+    (interval,) = [line for line in axes.lines if list(line.get_ydata()) == [0, 0]]
+    assert list(interval.get_xdata()) == pytest.approx(list(score.interval))
+    assert "not paired" in axes.texts[0].get_text()
 
 
 def test_corner_axes_use_the_scale_units_and_bounds_of_the_parameters():

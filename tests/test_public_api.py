@@ -19,6 +19,7 @@ PUBLIC = {
     "__version__",
     # nouns
     "Budget",
+    "Comparison",
     "Constraint",
     "Coverage",
     "DataFile",
@@ -46,6 +47,7 @@ PUBLIC = {
     "Uniform",
     # verbs
     "check_balance",
+    "compare",
     "confidence_regions",
     "engine",
     "engines",

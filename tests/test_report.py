@@ -2,16 +2,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sbi_physics.compare import compare
+from sbi_physics.comparison import Comparison
+from sbi_physics.coverage import Recovery
+from sbi_physics.diagnostics.verdict import Effect, TestResult
 from sbi_physics.distributions import LogUniform, Uniform
 from sbi_physics.parameters import Parameter
 from sbi_physics.progress import SILENT
-from sbi_physics.report import ReportInput, render_report, write_report
+from sbi_physics.report import (
+    ReportInput,
+    render_coverage,
+    render_report,
+    write_coverage,
+    write_report,
+)
+from sbi_physics.report.comparison import write_comparison
 from sbi_physics.report.text import duration, number, p_value, symbol, unit
 from sbi_physics.simulate import simulate
 from sbi_physics.testing import ToyGaussian
@@ -118,21 +130,21 @@ def page(written) -> str:
     return written.read_text(encoding="utf-8")
 
 
-def test_the_page_stands_alone_and_is_well_formed(written, page):
+def test_the_page_stands_alone_and_is_well_formed(record, written, page):
     assert written.name == "report.html"
     parsed = Page(page)
     assert parsed.mismatched == []
     assert parsed.open == []
+    assert parsed.loads.pop(0) == "data:,"  # the icon that browsers would ask for
     assert all(item.startswith("data:image/png;base64,") for item in parsed.loads)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
-    # Seven figures, each for light and dark.
-    assert len(parsed.loads) == 14
+    # Each figure is there for light and dark.
+    assert len(parsed.loads) == 2 * (6 + len(record.coverage.quantities))
     assert all(len(alt) > 20 for alt in parsed.alts)
     names = {p.name for p in (written.parent / "figures").iterdir()}
     assert names == {
-        f"{n}.png"
-        for n in ("corner", "observation", "coverage", "ranks", "pp", "recovery", "loss")
-    }
+        f"{n}.png" for n in ("corner", "observation", "coverage", "pp", "recovery", "loss")
+    } | {f"ranks-{q.replace(':', '-')}.png" for q in record.coverage.quantities}
 
 
 def test_the_page_says_what_was_found_and_what_was_run(record, page):
@@ -190,6 +202,85 @@ def test_a_study_with_less_to_show_still_has_a_page(record):
     assert "INCONCLUSIVE" in page
     assert "Training</h2>" not in page
     assert Page(page).mismatched == []
+
+
+def test_quantities_tests_and_effects_of_any_kind_show_up_by_themselves(record):
+    u = (np.arange(200) + 0.5) / 200
+    coverage = replace(
+        record.coverage,
+        pit={**record.coverage.pit, "tarp_u": u**2, "tarp_x": u, "novel:theta_1": u},
+        tests=(
+            *record.coverage.tests,
+            TestResult("moment", "moment", "swap", 3.0, 0.2, 0.4, 200, "7 features"),
+        ),
+        effects=(
+            *record.coverage.effects,
+            Effect("correlation", "moment:theta_1,theta_2", 0.2, 0.15, 0.25, (-0.1, 0.1)),
+            Effect("x-slope", "moment:theta_1", 0.0, -0.05, 0.05, (-0.1, 0.1)),
+            Effect("novel", "novel:theta_1", 0.5, 0.05, 0.9, (-0.1, 0.1)),
+        ),
+    )
+    text = re.sub(r"\s+", " ", render_coverage(coverage, title="all kinds"))
+    parsed = Page(text)
+    assert parsed.mismatched == []
+    assert parsed.open == []
+    rows = {cells[0]: cells for cells in table_rows(text) if cells}
+    # ECP = mean(u <= level) = sqrt(level) where u is the credibility.
+    assert float(rows["theta_1, theta_2: TARP (random points)"][3][:5]) == pytest.approx(
+        np.sqrt(0.9), abs=0.006
+    )
+    assert rows["moment"][-1] == "7 features"
+    assert rows["correlation"][1:] == ["moment:theta_1,theta_2", "0.200", "[0.150, 0.250]",
+                                       "[-0.1, 0.1]", "outside"]  # fmt: skip
+    assert rows["x-slope"][-1] == "inside"
+    assert rows["novel"][-1] == "undecided"
+    alts = " ".join(parsed.alts)
+    assert "novel:theta_1: stays inside the 95 % band" in alts
+    assert "TARP (random points): leaves the 95 % band above" in alts
+    for family in ("sbc", "hpd", "tarp_u", "tarp_x", "moment"):
+        assert f"<code>{family}</code>" in text
+
+
+def test_a_page_about_a_record_alone_says_what_is_known(record, tmp_path):
+    path = write_coverage(record.coverage, tmp_path / "c.html", title="a & b")
+    text = path.read_text(encoding="utf-8")
+    assert Page(text).mismatched == []
+    assert "a &amp; b" in text
+    assert record.coverage.provenance["pairs"]["digest"] in text
+    # Draws from elsewhere know nothing about their origin.
+    bare = replace(
+        record.coverage, provenance={}, recovery=Recovery(np.empty((0, 2)), np.empty((0, 5, 2)))
+    )
+    text = render_coverage(bare)
+    assert Page(text).mismatched == []
+    assert "Recovery of known" not in text
+
+
+def test_a_comparison_has_a_page(record, tmp_path):
+    other = replace(record.coverage, log_q=record.coverage.log_q - 1.0)
+    records = {"one <b>": record.coverage, "two": other}
+    comparison = compare(records)
+    path = write_comparison(comparison, records, tmp_path / "side")
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert parsed.mismatched == []
+    assert "<b>one <b>" not in text
+    assert "one &lt;b&gt;" in text
+    assert Comparison.from_json(tmp_path / "side" / "compare.json") == comparison
+    assert all(item.startswith("data:") for item in parsed.loads)
+    assert "has a lower NLL than all others on the same pairs" in text
+    rows = [cells for cells in table_rows(text) if cells[:2] == ["one <b>", "two"]]
+    assert rows[0][2] == "-1.000 ± 0.000"
+    assert rows[0][5] == "one <b>"
+    assert "Benjamini" in text
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Text of the cells of every table row."""
+    cells = re.compile(r"<td[^>]*>(.*?)</td>", re.DOTALL)
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", text, re.DOTALL)
+    plain = [[re.sub(r"<[^>]*>", "", c) for c in cells.findall(row)] for row in rows]
+    return [[" ".join(unescape(c).split()) for c in row] for row in plain]
 
 
 @pytest.mark.parametrize(

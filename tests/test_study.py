@@ -53,7 +53,7 @@ class Log:
         return [stage for stage, line in self.lines if line == "unchanged, skipped"]
 
 
-def write_nothing(report, folder: Path) -> None:
+def write_nothing(report, folder: Path, progress) -> None:
     (folder / "figures").mkdir()
     (folder / "report.html").write_text("<html>")
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from sbi_physics.cli import listing, pipeline
+from sbi_physics.cli import judging, listing, pipeline
 from sbi_physics.cli.terminal import remark
 from sbi_physics.errors import (
     ConfigError,
@@ -52,8 +52,9 @@ COMMANDS: Final[dict[str, tuple[Declare, Command]]] = {
     "simulate": (pipeline.simulate_arguments, pipeline.simulate),
     "train": (pipeline.train_arguments, pipeline.train),
     "infer": (pipeline.infer_arguments, pipeline.infer),
-    "validate": (pipeline.validate_arguments, pipeline.validate),
+    "validate": (judging.validate_arguments, judging.validate),
     "run": (pipeline.run_arguments, pipeline.run),
+    "compare": (judging.compare_arguments, judging.compare),
     "report": (pipeline.report_arguments, pipeline.report),
     "doctor": (listing.doctor_arguments, listing.doctor),
 }

@@ -1,4 +1,4 @@
-"""`simulate`, `train`, `infer`, `validate`, `run` and `report`: the steps of a study."""
+"""`simulate`, `train`, `infer`, `run` and `report`: the steps of a study."""
 
 from __future__ import annotations
 
@@ -6,18 +6,10 @@ import contextlib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sbi_physics.cli import options as opt
-from sbi_physics.cli.terminal import say, tell
-
-if TYPE_CHECKING:
-    from sbi_physics.coverage import Coverage
-    from sbi_physics.posterior import Posterior
-    from sbi_physics.simulator import Simulator
-    from sbi_physics.store import Simulations
-
-_NOT_GOOD_ENOUGH = ("FAIL", "UNINFORMATIVE", "INCONCLUSIVE")
+from sbi_physics.cli.loading import open_store, read_posterior, simulator_of
+from sbi_physics.cli.terminal import exit_code, say, tell
 
 
 def simulate_arguments(parser: ArgumentParser) -> None:
@@ -113,7 +105,7 @@ def train(
 
     chosen = registry.engine(engine)
     resolved = chosen.settings(**parse_assignments(settings, "--setting"))
-    simulations = _open(store, n)
+    simulations = open_store(store, n)
     names = tuple(infer or simulations.parameters.interest)
     with _bad_input():
         simulations.parameters.with_interest(names)
@@ -160,8 +152,8 @@ def infer(
 
     if observation is None and fiducial is None:
         raise ConfigError("give either --observation FILE or --fiducial NAME")
-    posterior = _load(folder)
-    simulator = _simulator_of(posterior)
+    posterior = read_posterior(folder)
+    simulator = simulator_of(posterior)
     outer = posterior.context.simulation_prior
     fixed = {} if outer is None else {p.name: p.bounds[0] for p in outer.parameters if p.is_fixed}
     chosen = fresh_seed() if seed is None else seed
@@ -172,87 +164,6 @@ def infer(
     truth = inferred_truth(observed, posterior.prior.names)
     render.show_table(summarize(theta, posterior.prior, truth), observed.source)
     say(f"{out}: {samples:,} samples, seed {chosen}")
-
-
-def validate_arguments(parser: ArgumentParser) -> None:
-    """Declare the arguments of `validate`."""
-    opt.add_posterior_folder(parser)
-    parser.add_argument(
-        "--simulations",
-        dest="store",
-        metavar="STORE",
-        type=Path,
-        help="store of fresh pairs (default: simulate them)",
-    )
-    parser.add_argument(
-        "--pairs",
-        type=opt.integer(20),
-        default=1000,
-        metavar="N",
-        help="fresh pairs to simulate, or to use of the store (default: 1000)",
-    )
-    parser.add_argument(
-        "--draws",
-        type=opt.integer(10),
-        default=999,
-        metavar="L",
-        help="posterior draws for each pair (default: 999)",
-    )
-    opt.add_output(parser, "FILE.json", "file for the full record", required=False)
-    opt.add_seed(parser)
-    opt.add_workers(parser)
-    opt.add_strict(parser)
-    opt.add_json(parser)
-
-
-def validate(
-    *,
-    folder: Path,
-    store: Path | None,
-    pairs: int,
-    draws: int,
-    out: Path | None,
-    seed: int | None,
-    workers: int,
-    strict: bool,
-    as_json: bool,
-) -> int:
-    """Validate a posterior on fresh simulations."""
-    from sbi_physics.errors import ConfigError
-    from sbi_physics.progress import rich_progress
-    from sbi_physics.seeding import fresh_seed
-    from sbi_physics.simulate import simulate as fill
-    from sbi_physics.validate import validate as check
-
-    posterior = _load(folder)
-    chosen = fresh_seed() if seed is None else seed
-    prior = posterior.context.simulation_prior
-    if store is not None:
-        fresh = _open(store, pairs)
-    elif prior is None:
-        raise ConfigError(
-            f"the posterior in {folder} does not say which prior its simulations were drawn from; "
-            "give fresh pairs with --simulations STORE"
-        )
-    else:
-        fresh = fill(
-            _simulator_of(posterior),
-            pairs,
-            prior=prior,
-            seed=chosen,
-            workers=workers,
-            purpose="pairs",
-            progress=rich_progress(),
-        )
-    coverage = check(posterior, fresh, n_draws=draws, seed=chosen, progress=rich_progress())
-    if out is not None:
-        coverage.to_json(out)
-    if as_json:
-        say(coverage.to_json())
-    else:
-        say(coverage.summary())
-        say(f"seed {chosen}" + (f", full record in {out}" if out else ""))
-    return _exit_code(coverage, strict)
 
 
 def run_arguments(parser: ArgumentParser) -> None:
@@ -327,7 +238,7 @@ def run(
         tell("run", f"the settings in {study} are for {base.engine}; {config.engine} starts anew")
     done = carry_out(config, directory=out, tell=tell, progress=rich_progress())
     render.show_study(done)
-    return _exit_code(done.coverage, strict)
+    return exit_code(done.coverage.verdict, strict)
 
 
 def report_arguments(parser: ArgumentParser) -> None:
@@ -338,13 +249,10 @@ def report_arguments(parser: ArgumentParser) -> None:
 def report(*, directory: Path) -> None:
     """Write the report of a finished run again."""
     from sbi_physics.cli import render
+    from sbi_physics.progress import rich_progress
     from sbi_physics.study.work import rewrite_report
 
-    render.show_study(rewrite_report(directory, tell))
-
-
-def _exit_code(coverage: Coverage, strict: bool) -> int:
-    return 1 if strict and coverage.verdict in _NOT_GOOD_ENOUGH else 0
+    render.show_study(rewrite_report(directory, tell, rich_progress()))
 
 
 @contextlib.contextmanager
@@ -356,44 +264,3 @@ def _bad_input() -> Iterator[None]:
         yield
     except ContractError as error:
         raise ConfigError(str(error)) from error
-
-
-def _open(store: Path, n: int | None) -> Simulations:
-    from sbi_physics.errors import ConfigError
-    from sbi_physics.store import SimulationStore
-
-    if not store.is_dir():
-        raise ConfigError(f"there is no store {str(store)!r} (current folder: {Path.cwd()})")
-    with SimulationStore.open(store, "r") as opened:
-        return opened.simulations(n=n)
-
-
-def _load(folder: Path) -> Posterior:
-    """Load a posterior; a run directory holds its own in the folder `posterior`."""
-    from sbi_physics.errors import ConfigError
-    from sbi_physics.posterior_files import load_posterior
-
-    if not folder.is_dir():
-        raise ConfigError(f"there is no folder {str(folder)!r} (current folder: {Path.cwd()})")
-    inner = folder / "posterior"
-    return load_posterior(inner if (inner / "posterior.json").is_file() else folder)
-
-
-def _simulator_of(posterior: Posterior) -> Simulator:
-    """Rebuild the simulator a posterior was trained on."""
-    from sbi_physics import registry
-    from sbi_physics.errors import ConfigError
-
-    identity = posterior.context.simulator
-    if identity is None:
-        raise ConfigError(
-            "this posterior was trained on bare arrays: it knows no simulator to read or simulate "
-            "observations with"
-        )
-    simulator = registry.simulator(identity.name, **identity.options)
-    if simulator.version != identity.version:
-        raise ConfigError(
-            f"the posterior was trained with version {identity.version} of {identity.name!r}; "
-            f"version {simulator.version} is installed. Install the older one, or train again"
-        )
-    return simulator

@@ -13,6 +13,7 @@ from rich.text import Text
 from sbi_physics.cli.terminal import say
 
 if TYPE_CHECKING:
+    from sbi_physics.comparison import Comparison
     from sbi_physics.doctor import Diagnosis
     from sbi_physics.study import ParameterRow, Study
 
@@ -60,6 +61,44 @@ def show_table(rows: Sequence[ParameterRow], source: str) -> None:
             )
         )
     _console().print(table)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print verdicts, scores, score differences and times of several runs."""
+    from sbi_physics.comparison import score_text
+    from sbi_physics.study.stages import duration
+
+    console = _console()
+    headings = ["run", "engine", "verdict", "global p", "adjusted p", "NLL", "gain", "pairs"]
+    table = _table("Runs", headings)
+    for row in comparison.table:
+        colour = _COLOURS.get(row.verdict, "magenta")
+        labels = f" ({', '.join(row.labels)})" if row.labels else ""
+        numbers = (f"{row.p_global:.2g}", f"{row.p_adjusted:.2g}", score_text(row.nll))
+        table.add_row(
+            *_texts(row.name, row.engine),
+            Text.assemble((row.verdict, f"bold {colour}"), labels),
+            *_texts(*numbers, score_text(row.gain), str(row.pairs)),
+        )
+    console.print(table)
+    differences = _table(
+        "NLL differences, pair by pair", ["NLL of", "minus NLL of", "nats", "better", ""]
+    )
+    for d in comparison.differences:
+        differences.add_row(
+            *_texts(d.first, d.second, score_text(d.difference), d.better or "-", d.reason)
+        )
+    console.print(differences)
+    for row in comparison.table:
+        if row.seconds:
+            times = " · ".join(f"{name} {duration(s)}" for name, s in row.seconds.items())
+            console.print(Text(f"Time of {row.name}: {times}"))
+    console.print(
+        Text(
+            f"Not calibrated at a false-discovery rate of {comparison.false_discovery_rate:.0%}: "
+            + (", ".join(comparison.not_calibrated) or "none")
+        )
+    )
 
 
 def show_record(record: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 from typing import Any
 
+_NOT_GOOD_ENOUGH = ("FAIL", "UNINFORMATIVE", "INCONCLUSIVE")
 _CYAN, _PLAIN = "\x1b[36m", "\x1b[0m"
 
 
@@ -30,3 +31,8 @@ def tell(stage: str, line: str) -> None:
     """Print one line about a stage."""
     name = f"{_CYAN}[{stage}]{_PLAIN}" if sys.stderr.isatty() else f"[{stage}]"
     remark(f"{name} {line}")
+
+
+def exit_code(verdict: str, strict: bool) -> int:
+    """Return the exit code of a command that ends in a verdict."""
+    return 1 if strict and verdict in _NOT_GOOD_ENOUGH else 0

@@ -101,19 +101,3 @@ def curve_effects(credibility: FloatArray) -> CurveEffects:
 def central_credibility(u: FloatArray) -> FloatArray:
     """Return the credibility of the central interval that just contains the truth, |2 u - 1|."""
     return np.abs(2.0 * u - 1.0)
-
-
-def quantity_credibility(quantity: str, u: FloatArray) -> FloatArray:
-    """Return the credibility of the region of a quantity that just contains the truth.
-
-    Highest-density regions hold the draws *above* a density, balls of TARP those *below* a
-    distance; of any other quantity it is the central interval.
-
-    Args:
-        quantity: Such as `hpd`, `tarp_x` or `sbc:m_a`.
-        u: Probability integral transforms, shape (batch,).
-    """
-    family = quantity.partition(":")[0]
-    if family == "hpd":
-        return 1.0 - u
-    return u if family in ("tarp_u", "tarp_x") else central_credibility(u)

@@ -5,6 +5,7 @@ Every function returns a matplotlib `Figure` for a light or a dark page; `save` 
 - `corner_figure`: the posterior of one observation.
 - `rank_figure`, `pp_figure`, `coverage_figure`, `recovery_figure`: a `Coverage` record.
 - `local_map_figure`: a `LocalMap`.
+- `compared_coverage_figure`, `score_figure`, `effect_figure`: several of them side by side.
 - `loss_figure`: a `TrainingHistory`.
 - `observation_figure`: data, with posterior-predictive bands.
 
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
         recovery_figure,
         save_coverage_figures,
     )
+    from sbi_physics.plots.comparison import (
+        compared_coverage_figure,
+        effect_figure,
+        score_figure,
+    )
     from sbi_physics.plots.corner import corner_figure
     from sbi_physics.plots.data import loss_figure, observation_figure
     from sbi_physics.plots.local import local_map_figure
@@ -37,6 +43,7 @@ _HOMES = {
         "recovery_figure",
         "save_coverage_figures",
     ),
+    "comparison": ("compared_coverage_figure", "effect_figure", "score_figure"),
     "corner": ("corner_figure",),
     "data": ("loss_figure", "observation_figure"),
     "local": ("local_map_figure",),
@@ -48,8 +55,10 @@ __all__ = [
     "DARK",
     "LIGHT",
     "Theme",
+    "compared_coverage_figure",
     "corner_figure",
     "coverage_figure",
+    "effect_figure",
     "local_map_figure",
     "loss_figure",
     "observation_figure",
@@ -59,6 +68,7 @@ __all__ = [
     "recovery_figure",
     "save",
     "save_coverage_figures",
+    "score_figure",
 ]
 
 

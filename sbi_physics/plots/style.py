@@ -103,7 +103,7 @@ def add_legend(axes: Axes, theme: Theme, location: Location = "best") -> None:
 def legend_below(figure: Figure, axes: Axes, theme: Theme) -> None:
     """Add a legend under the axes, where no curve can run through it."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = 2 if len(handles) > 2 or max(map(len, labels), default=0) < 30 else 1
+    columns = 2 if max(map(len, labels), default=0) < 32 else 1
     figure.legend(
         handles,
         labels,
@@ -206,5 +206,5 @@ def panels(
 ) -> tuple[Figure, Sequence[Axes]]:
     """Return a figure with `n` styled panels."""
     rows, wide = grid_shape(n, columns)
-    figure = new_figure(max(width * wide, 4.2), height * rows + 0.35, theme)
+    figure = new_figure(max(width * wide, 3.4), height * rows + 0.35, theme)
     return figure, [style_axes(figure.add_subplot(rows, wide, k + 1), theme) for k in range(n)]

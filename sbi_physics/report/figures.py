@@ -2,71 +2,32 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-from matplotlib.figure import Figure
+import numpy as np
 
+from sbi_physics.coverage import Coverage
+from sbi_physics.diagnostics.bands import ecdf_band
 from sbi_physics.plots import (
-    DARK,
-    LIGHT,
-    Theme,
     corner_figure,
     coverage_figure,
     loss_figure,
     observation_figure,
-    png,
     pp_figure,
     rank_figure,
     recovery_figure,
 )
+from sbi_physics.quantities import family, is_region, region_credibility, region_name
+from sbi_physics.report.embed import FigurePlan
 from sbi_physics.report.record import ReportInput
+from sbi_physics.types import FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFigure:
-    """One figure, embedded.
-
-    Attributes:
-        name: File name without suffix.
-        section: Where it belongs: `posterior`, `observation`, `coverage` or `training`.
-        title: Heading.
-        alt: What it shows, for those who cannot see it.
-        how_to_read: One or two sentences.
-        light: Data URI for light screens.
-        dark: Data URI for dark screens.
-        width: Natural width in CSS pixels.
-        height: Natural height in CSS pixels.
-    """
-
-    name: str
-    section: str
-    title: str
-    alt: str
-    how_to_read: str
-    light: str
-    dark: str
-    width: int
-    height: int
-
-
-def make_figures(record: ReportInput, folder: Path | None) -> tuple[ReportFigure, ...]:
-    """Draw all figures; light ones are also written to `folder` as PNG files."""
-    return tuple(
-        _embed(name, section, title, alt, how, draw, folder)
-        for name, section, title, alt, how, draw in _plan(record)
-    )
-
-
-_Item = tuple[str, str, str, str, str, Callable[[Theme], Figure]]
-
-
-def _plan(record: ReportInput) -> Iterator[_Item]:
+def report_figures(record: ReportInput) -> Iterator[FigurePlan]:
+    """Plan all figures of a study's report."""
     names = ", ".join(record.prior.names)
     truth = {r.name: r.truth for r in record.table if r.truth is not None}
-    yield (
+    yield FigurePlan(
         "corner",
         "posterior",
         "Posterior",
@@ -83,7 +44,7 @@ def _plan(record: ReportInput) -> Iterator[_Item]:
             record.samples, record.prior.parameters, truth=truth or None, theme=theme
         ),
     )
-    yield (
+    yield FigurePlan(
         "observation",
         "observation",
         "Observation",
@@ -100,10 +61,10 @@ def _plan(record: ReportInput) -> Iterator[_Item]:
             record.observable, record.observation, predictive=record.predictive, theme=theme
         ),
     )
-    yield from _coverage_plan(record)
+    yield from coverage_figures(record.coverage)
     history = record.history
     if history is not None and any(h.validation_loss for h in history.members or (history,)):
-        yield (
+        yield FigurePlan(
             "loss",
             "training",
             "Training",
@@ -114,16 +75,20 @@ def _plan(record: ReportInput) -> Iterator[_Item]:
         )
 
 
-def _coverage_plan(record: ReportInput) -> Iterator[_Item]:
-    coverage = record.coverage
-    if coverage.regions:
-        ecp = coverage.ecp(0.90, coverage.regions[0])[0]
-        yield (
+def coverage_figures(coverage: Coverage) -> Iterator[FigurePlan]:
+    """Plan the figures of a coverage record."""
+    regions = [q for q in coverage.quantities if is_region(q)]
+    if regions:
+        yield FigurePlan(
             "coverage",
             "coverage",
             "Expected coverage of credible regions",
-            f"Expected coverage against credibility; at 90 % credibility the coverage is "
-            f"{100 * ecp:.1f} %.",
+            "Expected coverage against credibility. At 90 % credibility the coverage is "
+            + "; ".join(
+                f"{100 * coverage.ecp(0.90, q)[0]:.1f} % for {region_name(q, coverage.names)}"
+                for q in regions
+            )
+            + ".",
             "A 90 % region should hold the truth in 90 % of simulated experiments: the diagonal. "
             "Above it the regions are larger than needed (conservative), below it too small "
             "(over-confident). An exact posterior stays inside the grey area in 95 % of studies.",
@@ -132,58 +97,81 @@ def _coverage_plan(record: ReportInput) -> Iterator[_Item]:
     p_values = "; ".join(
         f"{t.name.removeprefix('sbc:')}: p = {t.p_value:.2g}"
         for t in coverage.tests
-        if t.family == "sbc"
+        if t.name in coverage.pit and t.name not in regions and t.family == family(t.name)
     )
-    yield (
-        "ranks",
-        "coverage",
-        "Ranks of the truth among posterior draws",
-        f"Distribution of ranks minus uniform, by parameter. {p_values}.",
-        "The curve should stay inside the grey area. First up, then down: intervals too narrow; "
-        "first down, then up: too wide; all above: the posterior lies too high; all below: too "
-        "low.",
-        lambda theme: rank_figure(coverage, theme=theme),
-    )
-    yield (
+    yield FigurePlan(
         "pp",
         "coverage",
         "Probability-probability plot",
         f"Fraction of pairs against posterior probability below the truth. {p_values}.",
-        "The same ranks as a distribution function: one curve for each parameter, all of which "
-        "should follow the diagonal.",
+        "One curve for each parameter, all of which should follow the diagonal. Flat in the "
+        "middle, steep at the ends: intervals too narrow; steep in the middle: too wide; all "
+        "above: the posterior lies too high; all below: too low.",
         lambda theme: pp_figure(coverage, theme=theme),
     )
+    for quantity in coverage.quantities:
+        yield _rank_plan(coverage, quantity)
     if len(coverage.recovery.truth):
-        yield (
+        yield FigurePlan(
             "recovery",
-            "coverage",
+            "recovery",
             "Recovery of known parameters",
-            "Posterior medians with 68 and 95 % intervals against true values.",
+            "Posterior medians with 68 and 95 % intervals against true values, for "
+            + ", ".join(coverage.names)
+            + ".",
             "Each point is one simulated experiment. Points follow the line as far as the data "
             "determine the parameter; medians that stay flat mean that the prior decides.",
             lambda theme: recovery_figure(coverage, theme=theme),
         )
 
 
-def _embed(
-    name: str,
-    section: str,
-    title: str,
-    alt: str,
-    how: str,
-    draw: Callable[[Theme], Figure],
-    folder: Path | None,
-) -> ReportFigure:
-    figure = draw(LIGHT)
-    light, dark = png(figure), png(draw(DARK))
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{name}.png").write_bytes(light)
-    width, height = (round(v) for v in figure.get_size_inches() * 96)
-    return ReportFigure(
-        name, section, title, alt, how, _data_uri(light), _data_uri(dark), width, height
+def _rank_plan(coverage: Coverage, quantity: str) -> FigurePlan:
+    u = coverage.u(quantity)
+    if is_region(quantity):
+        values = region_credibility(quantity, u)
+        shown = f"Expected coverage minus credibility, {region_name(quantity, coverage.names)}"
+        how = "Above the grey area: regions too large (conservative). Below: over-confident."
+        if family(quantity) != "hpd":
+            # Balls may be too large far from the posterior where they are too small near it.
+            how += " On both sides: widths or centres are wrong."
+    else:
+        values = u
+        shown = f"Distribution of ranks minus uniform, {quantity}"
+        how = (
+            "Above the grey area: posterior too high. Below: too low. Up, then down: too narrow. "
+            "Down, then up: too wide."
+        )
+    test = next(
+        (t for t in coverage.tests if (t.name, t.family) == (quantity, family(quantity))), None
+    )
+    p_text = "" if test is None else f"; p = {test.p_value:.2g}"
+    return FigurePlan(
+        f"ranks-{quantity}",
+        "ranks",
+        quantity,
+        f"{shown}: {_course(values)}{p_text}.",
+        how,
+        lambda theme: rank_figure(coverage, [quantity], theme=theme),
     )
 
 
-def _data_uri(picture: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
+def _course(values: FloatArray) -> str:
+    """Say where a distribution function leaves the band of uniform ones, and how far it goes."""
+    band = ecdf_band(len(values))
+    counts = np.searchsorted(np.sort(values), band.z, side="right") / len(values)
+    counts[-1] = 1.0
+    outside = (counts < band.low) | (counts > band.high)
+    difference = counts - band.z
+    worst = int(np.argmax(np.abs(difference)))
+    extreme = f"largest difference {difference[worst]:+.3f} at {band.z[worst]:.2f}"
+    if not outside.any():
+        return f"stays inside the 95 % band, {extreme}"
+    sides = [
+        side
+        for side, there in (
+            ("above", (counts > band.high).any()),
+            ("below", (counts < band.low).any()),
+        )
+        if there
+    ]
+    return f"leaves the 95 % band {' and '.join(sides)}, {extreme}"

@@ -35,7 +35,7 @@ def write_page(work: Workplace, study: Study) -> None:
     def make() -> None:
         fresh = partial_path(directory / "report")
         fresh.mkdir()
-        write_report(_record(work, study), fresh)
+        write_report(_record(work, study), fresh, progress=work.progress)
         put_in_place(fresh / "figures", directory / "figures")
         # The page comes last: where it is, the figures are.
         put_in_place(fresh / "report.html", study.report_path)
