@@ -120,9 +120,7 @@ def _fused(net: Any, c: int, n_features: int) -> Callable[[Tensor, Tensor], Tens
         shape = h.shape[:2]
         h = h.flatten(0, 1)
         for act, scale, shift, w_in, b_in, w_out, b_out in blocks:
-            inside = activation(
-                torch.addmm(b_in, activation(torch.addcmul(shift, h, scale)), w_in)
-            )
+            inside = act(torch.addmm(b_in, act(torch.addcmul(shift, h, scale)), w_in))
             h = torch.addmm(h, inside, w_out).add_(b_out)
         out: Tensor = h @ last.weights[c, 0] + last.bias[c, 0]
         return out.reshape(shape)
