@@ -109,6 +109,24 @@ def test_corner_axes_use_the_scale_units_and_bounds_of_the_parameters():
     assert marks == [10.0]
 
 
+def test_pairs_with_draws_of_their_own_are_drawn_from_those():
+    a, noise = np.random.default_rng(4).normal(0.0, 1.0, (2, 4000))
+    together = np.stack([2.3 + 0.02 * (a + 0.1 * noise), 10 ** (1.0 + 0.1 * a)], axis=1)
+
+    def paths(pairs):
+        contour = corner_figure(draws(), SPACE, pairs=pairs).axes[1]
+        return [p.vertices for c in contour.collections for p in c.get_paths() if len(p.vertices)]
+
+    # Named in the other order: columns follow the names.
+    own = np.concatenate(paths({("index", "m_a"): together}))
+    assert np.corrcoef(np.log10(own[:, 0]), own[:, 1])[0, 1] > 0.9
+    plain, empty, other = paths(None), paths({}), paths({("index",): together[:, :1]})
+    assert all(np.array_equal(a, b) for a, b in zip(plain, empty, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(plain, other, strict=True))
+    with pytest.raises(ContractError, match=r"draws of index, m_a have shape \(4000, 1\)"):
+        paths({("index", "m_a"): together[:, :1]})
+
+
 def test_contours_hold_the_mass_they_say():
     x = np.linspace(-5, 5, 401)
     density = np.exp(-0.5 * (x[:, None] ** 2 + x[None, :] ** 2))

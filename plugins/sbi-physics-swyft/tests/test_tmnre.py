@@ -242,3 +242,22 @@ def test_marginal_posteriors_are_validated_block_by_block(marginals, pairs):
 def test_more_contrasts_than_rows_are_refused():
     with pytest.raises(OptionError, match="contrasts=300 needs a larger batch_size than 256"):
         MarginalRatioEngine().settings(contrasts=300)
+
+
+def test_a_study_of_a_marginal_posterior_is_complete(tmp_path):
+    study = sp.run(
+        "toy-gaussian",
+        "swyft-tmnre",
+        directory=tmp_path / "run",
+        settings={"heads": "marginals", "max_epochs": 2, "pool_size": 1024},
+        budget="quick",
+        simulations=300,
+        pairs=200,
+        draws=99,
+        samples=300,
+        seed=1,
+    )
+    assert study.posterior.blocks == (*SINGLES, PAIR)
+    assert study.samples.shape == (300, 2)
+    assert "hpd:theta_1,theta_2" in study.coverage.pit
+    assert study.report_path.stat().st_size > 10_000
