@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
+import h5netcdf
 import numpy as np
 import pytest
 
 from sbi_physics.ensemble import EnsemblePosterior, MarginalEnsemble, ensemble_of
 from sbi_physics.errors import ContractError, UnknownNameError
+from sbi_physics.interop import write_netcdf
 from sbi_physics.marginal import MarginalPosterior
 from sbi_physics.simulate import simulate
 from sbi_physics.testing import ToyGaussian
@@ -109,3 +113,13 @@ def test_an_ensemble_of_marginals_mixes_block_by_block(posterior, pairs):
     )
     with pytest.raises(ContractError, match="equal blocks"):
         ensemble_of([posterior, MarginalPosterior(CONTEXT, parts(BLOCKS[:3]))])
+
+
+def test_written_draws_say_that_they_hold_no_correlations(posterior, pairs, tmp_path):
+    for source, expected in ((posterior, BLOCKS), (TOY.reference_posterior(), None)):
+        path = tmp_path / "samples.nc"
+        write_netcdf(path, source.sample(pairs.x[:1], 10, rng())[0], source)
+        with h5netcdf.File(path, "r") as file:
+            blocks = file["posterior"].attrs.get("marginal_blocks")
+        found = None if blocks is None else tuple(tuple(b) for b in json.loads(blocks))
+        assert found == expected
