@@ -70,7 +70,7 @@ def joint(toy):
 
 @pytest.fixture(scope="module")
 def marginals(toy):
-    return _train(toy, 3000, max_epochs=20, heads="marginals")
+    return _train(toy, 3000, max_epochs=20, heads="marginals", pool_size=8192)
 
 
 @pytest.fixture(scope="module")
