@@ -22,7 +22,7 @@ from sbi_physics_swyft.ratio_network import RatioNetwork
 
 _CHUNK_ROWS = 16_384
 _MARGINAL_POOL = 4
-_MIN_POOL = 256
+_ENOUGH = 4096  # a starved observation's own pool then keeps over 300 effective draws
 
 
 def trained_posterior(
@@ -34,13 +34,14 @@ def trained_posterior(
         context: What it was made from.
         network: The trained network, in evaluation mode.
         config: What is needed to rebuild it.
-        pool_size: Prior points of a joint posterior; each block of several uses a quarter.
+        pool_size: Prior points of a joint posterior; blocks of one or two parameters use a quarter,
+            but as many as 4096 if there are so many.
     """
     channels = network.channels()
     if tuple(channels) == (context.prior.names,):
         (channel,) = channels.values()
         return JointPosterior(context, network, channel, pool_size, config)
-    smaller = max(_MIN_POOL, pool_size // _MARGINAL_POOL)
+    smaller = max(pool_size // _MARGINAL_POOL, min(pool_size, _ENOUGH))
     parts = {
         block: BlockPosterior(
             replace(context, prior=context.prior.select(block)), network, channel, smaller

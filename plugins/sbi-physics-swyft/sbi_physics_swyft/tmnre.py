@@ -58,7 +58,8 @@ class MarginalRatioSettings(NetworkSettings):
     pool_size: int = Field(
         POOL_SIZE,
         ge=256,
-        description="Prior points that joint draws come from; marginals use a quarter.",
+        description="Prior points that joint draws come from; marginals of one or two parameters "
+        "use a quarter, but not below 4096.",
     )
 
     @model_validator(mode="after")
