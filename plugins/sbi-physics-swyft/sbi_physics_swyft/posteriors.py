@@ -34,8 +34,8 @@ def trained_posterior(
         context: What it was made from.
         network: The trained network, in evaluation mode.
         config: What is needed to rebuild it.
-        pool_size: Prior points of a joint posterior; blocks of one or two parameters use a quarter,
-            but as many as 4096 if there are so many.
+        pool_size: Prior points of a joint posterior; blocks of one or two parameters use a
+            quarter, but as many as 4096 if there are so many.
     """
     channels = network.channels()
     if tuple(channels) == (context.prior.names,):
