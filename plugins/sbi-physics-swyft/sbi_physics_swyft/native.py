@@ -104,7 +104,7 @@ class SwyftSimulator(swyft.Simulator):  # type: ignore[misc]
 
     def __init__(self, simulator: Simulator) -> None:
         super().__init__()
-        self.simulator = simulator
+        self.simulator: Simulator = simulator
         parameters = simulator.parameters
         self._free = [i for i, p in enumerate(parameters) if not p.is_fixed]
         self._values = np.array([p.bounds[0] for p in parameters], dtype=np.float64)
