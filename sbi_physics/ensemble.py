@@ -13,6 +13,7 @@ import numpy as np
 from scipy import special
 
 from sbi_physics.errors import ContractError
+from sbi_physics.marginal import MarginalPosterior
 from sbi_physics.posterior import Draws, Posterior, PosteriorContext
 from sbi_physics.ratio import RatioPosterior
 from sbi_physics.training import TrainingHistory
@@ -88,14 +89,36 @@ class RatioEnsemble(RatioPosterior):
         return mean
 
 
-def ensemble_of(members: Sequence[Posterior]) -> EnsemblePosterior | RatioEnsemble:
+class MarginalEnsemble(MarginalPosterior):
+    """The mixture of marginal posteriors, block by block.
+
+    Args:
+        members: The marginal posteriors; at least one. All answer for the same blocks.
+    """
+
+    def __init__(self, members: Sequence[MarginalPosterior]) -> None:
+        self.members = tuple(members)
+        context = _common_context(members)
+        blocks = members[0].blocks
+        if any(m.blocks != blocks for m in members):
+            raise ContractError("the members of a marginal ensemble must answer for equal blocks")
+        parts = {block: ensemble_of([m.parts[block] for m in members]) for block in blocks}
+        super().__init__(replace(context, transform=None), parts)
+
+
+Ensemble = EnsemblePosterior | RatioEnsemble | MarginalEnsemble
+"""What `ensemble_of` returns."""
+
+
+def ensemble_of(members: Sequence[Posterior]) -> Ensemble:
     """Return the mixture of posteriors that fits their kind."""
     ratios = [m for m in members if isinstance(m, RatioPosterior)]
-    return (
-        RatioEnsemble(ratios)
-        if members and len(ratios) == len(members)
-        else EnsemblePosterior(members)
-    )
+    if members and len(ratios) == len(members):
+        return RatioEnsemble(ratios)
+    marginals = [m for m in members if isinstance(m, MarginalPosterior)]
+    if members and len(marginals) == len(members):
+        return MarginalEnsemble(marginals)
+    return EnsemblePosterior(members)
 
 
 def _common_context(members: Sequence[Posterior]) -> PosteriorContext:

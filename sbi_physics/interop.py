@@ -141,6 +141,8 @@ def _provenance(posterior: Posterior) -> dict[str, str]:
         "engine": context.engine,
         "simulator": "" if context.simulator is None else json.dumps(context.simulator.to_dict()),
         "prior": json.dumps(posterior.prior.to_dict()),
+        # Draws of a marginal posterior hold no correlations; readers must be able to tell.
+        "marginal_blocks": json.dumps(posterior.blocks) if len(posterior.blocks) > 1 else "",
         "settings": json.dumps(dict(context.settings)),
         "simulations": json.dumps(dict(context.simulations)),
         "training_seed": str(context.seed),

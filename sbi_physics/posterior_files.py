@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sbi_physics.ensemble import EnsemblePosterior, RatioEnsemble, ensemble_of
+from sbi_physics.ensemble import Ensemble, ensemble_of
 from sbi_physics.errors import PosteriorFileError
 from sbi_physics.observables import Observable
 from sbi_physics.posterior import Posterior, PosteriorContext
@@ -116,9 +116,7 @@ def _write(posterior: Posterior, folder: Path) -> None:
     folder.mkdir(parents=True)
     context = posterior.context
     digests: dict[str, str] = {}
-    members = (
-        posterior.members if isinstance(posterior, (EnsemblePosterior, RatioEnsemble)) else ()
-    )
+    members = posterior.members if isinstance(posterior, Ensemble) else ()
     for k, member in enumerate(members):
         _write(member, folder / MEMBERS / str(k))
     recalibration = None

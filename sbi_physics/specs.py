@@ -43,7 +43,8 @@ class EngineSpec:
         ecosystem: Top-level package of the ecosystem's own objects (`"sbi"`); empty if none.
         native_simulator: `"module:function"` called with a simulator, returning its native view.
         native_posterior: `"module:function"` called with a native object and a prior, returning a
-            `Posterior`.
+            `Posterior`; a third parameter `observable`, if it has one, receives the data's
+            `Observable` or None.
     """
 
     name: str

@@ -28,8 +28,7 @@ def resolve(posterior: Any, pairs: Simulations) -> Posterior | Sampler:
     """
     if isinstance(posterior, Posterior):
         return posterior
-    ecosystem = type(posterior).__module__.partition(".")[0]
-    if ecosystem in registry.native_ecosystems():
+    if registry.ecosystem_of(posterior) is not None:
         return _native(posterior, pairs)
     if callable(posterior):
         sampler: Sampler = posterior
@@ -49,15 +48,17 @@ def _native(posterior: Any, pairs: Simulations) -> Posterior:
     if free != interest:
         # A native object knows the number of its parameters, not their names.
         with contextlib.suppress(ContractError):
-            return registry.native_posterior_for(posterior, pairs.prior.select(free))
-    return registry.native_posterior_for(posterior, pairs.prior.select(interest))
+            prior = pairs.prior.select(free)
+            return registry.native_posterior_for(posterior, prior, pairs.observable)
+    prior = pairs.prior.select(interest)
+    return registry.native_posterior_for(posterior, prior, pairs.observable)
 
 
 def block_posteriors(posterior: Posterior) -> list[Posterior | Sampler]:
     """One posterior for each block; a joint posterior is its own only block."""
     if len(posterior.blocks) == 1:
         return [posterior]
-    marginal = getattr(posterior, "marginal", None)
+    marginal = getattr(posterior, "marginal", None)  # see MarginalPosterior
     if marginal is None:
         raise ValidationError(
             f"{posterior!r} answers for {len(posterior.blocks)} blocks of parameters but has no "

@@ -178,6 +178,28 @@ def test_corner_axes_use_the_scale_units_and_bounds_of_the_parameters():
     assert marks == [10.0]
 
 
+def test_pairs_with_draws_of_their_own_are_drawn_from_those():
+    a, noise = np.random.default_rng(4).normal(0.0, 1.0, (2, 4000))
+    together = np.stack([2.3 + 0.02 * (a + 0.1 * noise), 10 ** (1.0 + 0.1 * a)], axis=1)
+
+    def paths(pairs):
+        contour = corner_figure(draws(), SPACE, pairs=pairs).axes[1]
+        return [p.vertices for c in contour.collections for p in c.get_paths() if len(p.vertices)]
+
+    def tilt(vertices):
+        points = np.concatenate(vertices)
+        return np.corrcoef(np.log10(points[:, 0]), points[:, 1])[0, 1]
+
+    # Named in the other order: columns follow the names. Vertices of a level line around
+    # independent draws are hardly correlated, those around a narrow ridge are.
+    assert tilt(paths({("index", "m_a"): together})) > 0.5
+    plain, other = paths(None), paths({("index",): together[:, :1]})
+    assert abs(tilt(plain)) < 0.5
+    assert all(np.array_equal(a, b) for a, b in zip(plain, other, strict=True))
+    with pytest.raises(ContractError, match=r"draws of index, m_a have shape \(4000, 1\)"):
+        paths({("index", "m_a"): together[:, :1]})
+
+
 def test_contours_hold_the_mass_they_say():
     x = np.linspace(-5, 5, 401)
     density = np.exp(-0.5 * (x[:, None] ** 2 + x[None, :] ** 2))

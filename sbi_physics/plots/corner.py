@@ -30,6 +30,7 @@ def corner_figure(
     draws: ArrayLike,
     parameters: ParameterSpace | Sequence[Parameter],
     *,
+    pairs: Mapping[tuple[str, ...], ArrayLike] | None = None,
     truth: Mapping[str, float] | None = None,
     truth_label: str = "true value",
     theme: Theme = LIGHT,
@@ -44,6 +45,8 @@ def corner_figure(
     Args:
         draws: Posterior draws in physical units, shape (n, d).
         parameters: The d parameters, for labels, units, scales and bounds.
+        pairs: Draws of pairs of parameters by their names, each of shape (n, 2), where `draws` do
+            not know how parameters are correlated (marginal posteriors).
         truth: Values to mark, by parameter name; others are ignored.
         truth_label: What these values are.
         theme: Colours.
@@ -71,7 +74,8 @@ def corner_figure(
             else:
                 column = space[j]
                 spot = (marks.get(column.name), marks.get(row.name))
-                _contours(axes, (column, row), points[:, [j, i]], (ranges[j], ranges[i]), theme)
+                together = _together(pairs, (column.name, row.name), points[:, [j, i]])
+                _contours(axes, (column, row), together, (ranges[j], ranges[i]), theme)
                 _mark(axes, spot, theme)
                 set_scale(axes, "y", row.scale, *ranges[i])
             set_scale(axes, "x", space[j].scale, *ranges[j])
@@ -117,6 +121,21 @@ def _coordinate(parameter: Parameter, values: FloatArray) -> FloatArray:
 
 def _physical(parameter: Parameter, values: FloatArray) -> FloatArray:
     return 10.0**values if parameter.scale == "log10" else values
+
+
+def _together(
+    pairs: Mapping[tuple[str, ...], ArrayLike] | None, names: tuple[str, str], points: FloatArray
+) -> FloatArray:
+    """Draws of two parameters, shape (n, 2): their own if there are any."""
+    for key, values in (pairs or {}).items():
+        if set(key) == set(names) and len(key) == 2:
+            drawn = np.asarray(values, dtype=np.float64)
+            if drawn.ndim != 2 or drawn.shape[1] != 2 or not np.isfinite(drawn).all():
+                raise ContractError(
+                    f"draws of {', '.join(key)} have shape {drawn.shape}, expected (n, 2), finite"
+                )
+            return drawn[:, [key.index(name) for name in names]]
+    return points
 
 
 def _edges(parameter: Parameter, view: tuple[float, float], n: int) -> FloatArray:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import os
 import warnings
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from sbi_physics.specs import EngineSpec, SimulatorSpec
 
 if TYPE_CHECKING:
     from sbi_physics.engine import Engine
+    from sbi_physics.observables import Observable
     from sbi_physics.posterior import Posterior
     from sbi_physics.priors import Prior
     from sbi_physics.simulator import Simulator
@@ -44,6 +46,7 @@ __all__ = [
     "Source",
     "build",
     "current",
+    "ecosystem_of",
     "engine",
     "engine_class",
     "engines",
@@ -182,21 +185,36 @@ def native_simulator(instance: Simulator, ecosystem: str) -> Any:
     return _native("native_simulator", ecosystem)(instance)
 
 
-def native_posterior_for(native: Any, prior: Prior) -> Posterior:
-    """Wrap another ecosystem's posterior; its top-level package decides who does it.
+def native_posterior_for(
+    native: Any, prior: Prior, observable: Observable | None = None
+) -> Posterior:
+    """Wrap another ecosystem's posterior; its classes decide who does it.
 
     Args:
-        native: For example an sbi posterior or network.
+        native: For example an sbi posterior or network; an instance of a user's subclass too.
         prior: Prior of the parameters it was trained on, in the same order.
+        observable: The data it was trained on, handed to wrappers that ask for it (those whose
+            native objects do not know the shape of their data).
 
     Raises:
         UnknownNameError: If no installed engine knows the object.
     """
-    known = native_ecosystems()
-    roots = [cls.__module__.partition(".")[0] for cls in type(native).__mro__]
-    ecosystem = next((root for root in roots if root in known), roots[0])
-    posterior: Posterior = _native("native_posterior", ecosystem)(native, prior)
+    ecosystem = ecosystem_of(native) or _roots(native)[0]
+    wrap = _native("native_posterior", ecosystem)
+    # As pluggy does with hooks: a wrapper names the arguments it wants.
+    asks = "observable" in inspect.signature(wrap).parameters
+    posterior: Posterior = wrap(native, prior, observable) if asks else wrap(native, prior)
     return posterior
+
+
+def ecosystem_of(native: Any) -> str | None:
+    """Return the installed ecosystem that an object, or a base of its class, belongs to."""
+    known = native_ecosystems()
+    return next((root for root in _roots(native) if root in known), None)
+
+
+def _roots(native: Any) -> list[str]:
+    return [cls.__module__.partition(".")[0] for cls in type(native).__mro__]
 
 
 def native_ecosystems() -> tuple[str, ...]:

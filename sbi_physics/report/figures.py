@@ -41,7 +41,11 @@ def report_figures(record: ReportInput) -> Iterator[FigurePlan]:
         "dashed and the prior dotted. Below: the smallest regions holding 68 and 95 % of the "
         "posterior." + (" Orange: the true values." if truth else ""),
         lambda theme: corner_figure(
-            record.samples, record.prior.parameters, truth=truth or None, theme=theme
+            record.samples,
+            record.prior.parameters,
+            pairs=record.pair_samples,
+            truth=truth or None,
+            theme=theme,
         ),
     )
     yield FigurePlan(

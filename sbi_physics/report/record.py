@@ -60,6 +60,8 @@ class ReportInput:
         observation_source: Where it comes from, in words.
         coverage: Result of the validation.
         simulation_prior: Prior of all simulated parameters; marginalised ones are listed.
+        pair_samples: Draws of pairs of parameters, each of shape (n, 2), by their names, where
+            `samples` do not know correlations (marginal posteriors).
         predictive: Data simulated from posterior draws, shape (n, *observable.shape).
         history: Loss curves, if anything was trained.
         n_simulations: Number of valid training simulations.
@@ -86,6 +88,7 @@ class ReportInput:
     observation_source: str
     coverage: Coverage
     simulation_prior: Prior | None = None
+    pair_samples: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
     predictive: DataArray | None = None
     history: TrainingHistory | None = None
     n_simulations: int = 0

@@ -8,12 +8,14 @@ import numpy as np
 
 from sbi_physics import __version__, registry
 from sbi_physics.doctor import describe_machine
+from sbi_physics.posterior import Posterior
 from sbi_physics.report import ReportInput, write_report
 from sbi_physics.seeding import generator
 from sbi_physics.study.ledger import file_digest, partial_path, put_in_place, remove
 from sbi_physics.study.plan import Plan
 from sbi_physics.study.record import Study
 from sbi_physics.study.stages import Workplace, posterior_digest
+from sbi_physics.targets import block_posteriors
 from sbi_physics.types import DataArray, FloatArray
 
 _PREDICTIVE: Final = 100
@@ -68,7 +70,8 @@ def _record(work: Workplace, study: Study) -> ReportInput:
         observation_source=study.observation_source,
         coverage=study.coverage,
         simulation_prior=plan.prior,
-        predictive=_predictive(plan, study.samples),
+        pair_samples=_pair_samples(plan, posterior),
+        predictive=_predictive(plan, study.samples) if len(posterior.blocks) == 1 else None,
         history=posterior.context.history,
         n_simulations=len(study.simulations),
         n_invalid=study.simulations.n_invalid,
@@ -85,6 +88,17 @@ def _record(work: Workplace, study: Study) -> ReportInput:
         machine=f"{machine.platform}, {machine.cpus} processors"
         + ("" if memory is None else f", {memory:g} GB of memory available"),
     )
+
+
+def _pair_samples(plan: Plan, posterior: Posterior) -> dict[tuple[str, ...], FloatArray]:
+    """Draws of every pair that a marginal posterior answers for."""
+    found = {}
+    for k, part in enumerate(block_posteriors(posterior)):
+        if isinstance(part, Posterior) and part is not posterior and part.prior.d == 2:
+            rng = generator(plan.seed, "posterior", 1, k)
+            draws = part.draw(plan.observed.x[None], plan.config.samples, rng)
+            found[part.prior.names] = draws.theta[0]
+    return found
 
 
 def _predictive(plan: Plan, samples: FloatArray) -> DataArray | None:

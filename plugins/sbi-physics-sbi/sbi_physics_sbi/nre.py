@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from sbi_physics import Engine, Observable, TrainingData, TrainingSettings
+from sbi_physics.nn.contrast import contrastive_loss, pair_weights, rolled, shifts
 from sbi_physics.nn.coordinates import to_normal
 from sbi_physics.nn.embedding import EMBEDDING_FIELDS, build_embedding, embedded, output_size
 from sbi_physics.nn.loop import fit
@@ -27,7 +28,6 @@ from sbi_physics.progress import Progress
 from sbi_physics.ratio import POOL_SIZE, RatioPosterior
 from sbi_physics.types import AnyArray, DataArray, FloatArray
 from sbi_physics_sbi import PACKAGES
-from sbi_physics_sbi.contrast import contrastive_loss, rolled
 from sbi_physics_sbi.ratio_network import RatioNetwork, build_classifier
 
 ARCHITECTURE = (*EMBEDDING_FIELDS, "classifier", "hidden_features", "num_blocks", "pool_size")
@@ -145,15 +145,9 @@ class _Loss:
         self.network, self.settings, self.random = network, settings, random
 
     def __call__(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-        n = len(u)
-        k = min(self.settings.contrasts, n - 1)
-        shifts = torch.randperm(n - 1)[:k] + 1 if self.random else torch.arange(1, k + 1)
-        logits = self.network.logits(u, x, lambda z: rolled(z, shifts))
-        weights = None
-        if weight is not None:
-            partners = rolled(weight[:, None], shifts)[..., 0]
-            # A contrastive pair carries the weights of both of its rows.
-            weights = torch.cat([partners[:, :1], weight[:, None] * partners[:, 1:]], dim=1)
+        rolls = shifts(len(u), self.settings.contrasts, random=self.random)
+        logits = self.network.logits(u, x, lambda z: rolled(z, rolls))
+        weights = None if weight is None else pair_weights(weight, rolls)
         return contrastive_loss(
             logits,
             self.settings.variant,

@@ -32,6 +32,21 @@ def rolled(u: Tensor, shifts: Tensor) -> Tensor:
     return torch.cat([u[:, None, :], u[index]], dim=1)
 
 
+def shifts(n: int, k: int, *, random: bool) -> Tensor:
+    """Return up to k different shifts of n rows, at random or always the same, for `rolled`."""
+    k = min(k, n - 1)
+    return torch.randperm(n - 1)[:k] + 1 if random else torch.arange(1, k + 1)
+
+
+def pair_weights(weight: Tensor, shifts: Tensor) -> Tensor:
+    """Return the weights of the pairs made by `rolled`, shape (batch, 1 + K).
+
+    A contrastive pair carries the weights of both of its rows.
+    """
+    partners = rolled(weight[:, None], shifts)[..., 0]
+    return torch.cat([partners[:, :1], weight[:, None] * partners[:, 1:]], dim=1)
+
+
 def contrastive_loss(
     logits: Tensor, variant: str, *, gamma: float, balance: float, weights: Tensor | None = None
 ) -> Tensor:
