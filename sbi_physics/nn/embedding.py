@@ -165,8 +165,8 @@ class DeepSet(nn.Module):
         self, n_columns: int, width: int, depth: int, n_features: int, dropout: float
     ) -> None:
         super().__init__()
-        self.event = perceptron(n_columns, [width] * depth, width, dropout)
-        self.pooled = perceptron(2 * width + 1, [width] * depth, n_features, dropout)
+        self.event = _WithLinear(n_columns, [width] * depth, width, dropout)
+        self.pooled = _WithLinear(2 * width + 1, [width] * depth, n_features, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Summarise sets, (batch, events, columns + 1) -> (batch, features)."""
@@ -211,14 +211,8 @@ class ConvolutionalEmbedding(nn.Module):
         if axes == 2:
             pool = nn.AdaptiveAvgPool2d(_POOLED[2])
         cells = _POOLED[axes] ** axes
-        self.head = nn.Sequential(
-            pool,
-            nn.Flatten(),
-            nn.Dropout(dropout),
-            nn.Linear(width * cells, 2 * n_features),
-            nn.SiLU(),
-            nn.Linear(2 * n_features, n_features),
-        )
+        self.pool = nn.Sequential(pool, nn.Flatten())
+        self.head = _WithLinear(width * cells, [2 * n_features], n_features, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Summarise spectra (batch, [channels,] bins) or images (batch, [channels,] h, w)."""
@@ -227,8 +221,21 @@ class ConvolutionalEmbedding(nn.Module):
         x = self.stem(x)
         for stage in self.stages:
             x = stage(x)
-        features: Tensor = self.head(x)
+        features: Tensor = self.head(self.pool(x))
         return features
+
+
+class _WithLinear(nn.Module):
+    """A perceptron beside a linear map: what is linear in the data need not be learnt by bends."""
+
+    def __init__(self, n_in: int, widths: list[int], n_out: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_in, n_out)
+        self.bent = perceptron(n_in, widths, n_out, dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.linear(x) + self.bent(x)
+        return out
 
 
 class _Stage(nn.Module):

@@ -42,4 +42,4 @@ class NetworkSettings(TrainingSettings):
         3, ge=1, le=12, description="Residual blocks, convolution stages or hidden layers."
     )
     n_features: int = Field(32, ge=1, description="Summary features handed to the estimator.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout rate in the summary network.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout rate in the summary network.")

@@ -33,13 +33,13 @@ def test_nre_keeps_the_promises_of_engines(check):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@conformance(SLOW, NeuralPosteriorEngine, **NPE)
+@conformance(SLOW, NeuralPosteriorEngine)
 def test_npe_is_accurate(check):
     check()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@conformance(SLOW, NeuralRatioEngine, **NRE)
+@conformance(SLOW, NeuralRatioEngine)
 def test_nre_is_accurate(check):
     check()
