@@ -103,7 +103,7 @@ def test_a_record_writes_its_figures(coverage, tmp_path):
 
 @pytest.fixture(scope="module")
 def with_tarp(coverage) -> Coverage:
-    """As if TARP had been run, with references that make the balls too large."""
+    """As if references had been placed so that the balls are too large."""
     u = (np.arange(300) + 0.5) / 300
     return replace(coverage, pit={**coverage.pit, "tarp_u": u**2, "tarp_x": u, "pair:a,b": u})
 
@@ -138,7 +138,12 @@ def test_every_quantity_has_a_panel_and_every_region_a_curve(with_tarp):
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_several_runs_can_be_drawn_side_by_side(coverage, with_tarp, theme):
-    records = {"one": coverage, "two": with_tarp, "none": replace(coverage, pit={}, effects=())}
+    without_tarp = replace(coverage, pit={"hpd": coverage.pit["hpd"]})
+    records = {
+        "one": without_tarp,
+        "two": with_tarp,
+        "none": replace(coverage, pit={}, effects=()),
+    }
     curves = compared_coverage_figure(records, "tarp_u", theme=theme).axes[0]
     assert [t for t in curves.get_legend_handles_labels()[1] if t in records] == ["two"]
     effects = effect_figure(records, "width", theme=theme)
