@@ -43,9 +43,11 @@ class RatioSettings(NetworkSettings):
     hidden_features: int = Field(64, ge=1, description="Width of the classifier.")
     num_blocks: int = Field(2, ge=1, le=12, description="Residual blocks of the classifier.")
     variant: Literal["A", "B", "C"] = Field(
-        "A", description="Loss: A binary cross-entropy, B one of K + 1, C one of K + 1 or none."
+        "B",
+        description="Loss: A binary cross-entropy, B one of K + 1, C one of K + 1 or none. B learns "
+        "narrow posteriors best; its log ratio is known up to a function of the data only.",
     )
-    contrasts: int = Field(8, ge=1, description="Other parameter points K for each simulation.")
+    contrasts: int = Field(32, ge=1, description="Other parameter points K for each simulation.")
     gamma: float = Field(1.0, gt=0, description="Odds of one against none (variant C).")
     balance: float = Field(0.0, ge=0, description="Balance regulariser (BNRE); 100 is usual.")
     pool_size: int = Field(POOL_SIZE, ge=256, description="Prior points that draws come from.")

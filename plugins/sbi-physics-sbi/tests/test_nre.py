@@ -65,7 +65,9 @@ def test_every_variant_learns(toy, pairs, settings):
     assert _excess(toy, fitted, pairs) < 0.25 * gain
 
 
-def test_learned_ratios_average_to_one_over_the_prior(toy, posterior, pairs):
+@pytest.mark.parametrize("variant", ["A", "C"])
+def test_learned_ratios_average_to_one_over_the_prior(toy, pairs, variant):
+    posterior = _train(toy, 3000, max_epochs=15, variant=variant, contrasts=8)
     theta = np.broadcast_to(toy.prior.sample(4000, np.random.default_rng(1)), (50, 4000, 2))
     mean = np.exp(posterior.log_ratio(theta, pairs.x[:50])).mean(axis=1)
     assert np.median(mean) == pytest.approx(1.0, abs=0.15)
