@@ -51,8 +51,8 @@ def native_posterior(
         observable: What `x` is; `validate` passes that of the pairs.
         x: Name of the data among the module's sample variables.
         z: Name of the parameters.
-        pool_size: Prior points that draws come from; fewer than the engines', as every point passes
-            through all of the module's estimators.
+        pool_size: Prior points that draws come from; fewer than an engine's, as every point
+            passes through all of the module's estimators.
 
     Raises:
         ContractError: If the object is of another kind or does not fit prior and data.
