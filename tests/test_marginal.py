@@ -73,7 +73,8 @@ def test_every_parameter_has_its_own_marginal(posterior, pairs):
 
 def test_every_block_is_validated(posterior, pairs):
     coverage = validate(posterior, pairs, n_draws=99, seed=1)
-    assert coverage.regions == tuple(f"hpd:{','.join(block)}" for block in BLOCKS)
+    hpd = [name for name in coverage.regions if name.startswith("hpd")]
+    assert hpd == [f"hpd:{','.join(block)}" for block in BLOCKS]
     assert coverage.verdict in ("PASS", "MARGINAL")
 
 

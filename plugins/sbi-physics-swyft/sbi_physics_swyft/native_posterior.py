@@ -37,7 +37,7 @@ def native_posterior(
     *,
     x: str = "x",
     z: str = "z",
-    pool_size: int = POOL_SIZE,
+    pool_size: int = POOL_SIZE // 4,
 ) -> Posterior:
     """Wrap a module trained with swyft on physical parameters.
 
@@ -51,7 +51,8 @@ def native_posterior(
         observable: What `x` is; `validate` passes that of the pairs.
         x: Name of the data among the module's sample variables.
         z: Name of the parameters.
-        pool_size: Prior points that draws come from.
+        pool_size: Prior points that draws come from; fewer than an engine's, as every point
+            passes through all of the module's estimators.
 
     Raises:
         ContractError: If the object is of another kind or does not fit prior and data.

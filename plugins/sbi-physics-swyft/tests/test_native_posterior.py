@@ -87,7 +87,7 @@ def wrapped(trained, toy):
 
 def test_a_joint_head_makes_a_joint_posterior_that_the_validator_accepts(trained, pairs):
     coverage = sp.validate(trained[0], pairs, n_draws=99, seed=1)
-    assert coverage.regions == ("hpd",)
+    assert "hpd" in coverage.regions
     assert coverage.verdict in ("PASS", "MARGINAL")
     # The exact information gain is about 1.5 nats.
     assert coverage.gain is not None
@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_refused(toy):
         native_posterior(torch.nn.Linear(2, 2), toy.prior, toy.observable)
     with pytest.raises(ContractError, match="observable"):
         native_posterior(module, toy.prior)
-    with pytest.raises(ContractError, match="cannot be evaluated"):
+    with pytest.raises(ContractError, match=r"'z\[1\]'; the prior has theta_1\."):
         native_posterior(module, toy.prior.select(["theta_1"]), toy.observable)
     wide = ToyGaussian(dimension=3)
     with pytest.raises(ContractError, match=r"shape \(3,\)"):

@@ -234,7 +234,7 @@ def test_marginal_ensembles_average_block_by_block_and_are_stored(toy, pairs, tm
 
 def test_marginal_posteriors_are_validated_block_by_block(marginals, pairs):
     coverage = sp.validate(marginals, pairs, n_draws=99, seed=1)
-    assert coverage.regions == ("hpd:theta_1", "hpd:theta_2", "hpd:theta_1,theta_2")
+    assert {"hpd:theta_1", "hpd:theta_2", "hpd:theta_1,theta_2"} <= set(coverage.regions)
     assert coverage.names == PAIR
     assert coverage.verdict in ("PASS", "MARGINAL")
 
