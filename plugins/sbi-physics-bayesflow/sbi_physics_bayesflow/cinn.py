@@ -50,7 +50,7 @@ class InvertibleDensity(ConditionalDensity):
         self._d = d
 
     def log_q(self, z: Tensor, features: Tensor) -> Tensor:
-        latent, log_det = self.flow(z, features)
+        latent, log_det = self.flow.forward(z, features)
         return log_normal(latent).sum(dim=-1) + log_det
 
     def draw(self, n: int, features: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ that depends on the summaries c only is computed once for all draws of an observ
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -182,11 +183,8 @@ def check_against(layers: Any, flow: CouplingFlow, d: int, n_features: int) -> N
     kept = {name: value.clone() for name, value in flow.state_dict().items()}
     with torch.no_grad():
         for parameter in flow.parameters():
-            parameter += (
-                0.3
-                * torch.randn(parameter.shape, generator=random)
-                / max(1.0, parameter.shape[0] ** 0.5)
-            )
+            size = 0.3 / max(1.0, math.sqrt(parameter.shape[0]))
+            parameter.add_(torch.randn(parameter.shape, generator=random), alpha=size)
         z = 2.0 * torch.randn(_CHECK_ROWS, d, generator=random)
         features = torch.randn(_CHECK_ROWS, n_features, generator=random)
         flow.eval()
@@ -323,7 +321,7 @@ class _Perceptron(nn.Module):
 
     def forward(self, given: Tensor, features: Tensor) -> Tensor:
         split = given.shape[-1]
-        h = features @ self.kernels[0][split:] + self.biases[0]
+        h: Tensor = features @ self.kernels[0][split:] + self.biases[0]
         if given.dim() == 3:
             h = h[:, None, :]
         if split > 0:
