@@ -15,6 +15,7 @@ that depends on the summaries c only is computed once for all draws of an observ
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,8 +27,10 @@ from torch import Tensor, nn
 from sbi_physics.errors import PluginError
 from sbi_physics_bayesflow.backend import Backend
 from sbi_physics_bayesflow.settings import CouplingSettings
+from sbi_physics_bayesflow.transforms import affine, spline
 
 Activation = Callable[[Tensor], Tensor]
+Transform = Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor]]
 
 ACTIVATIONS: dict[str, Activation] = {
     "elu": nn.functional.elu,
@@ -60,7 +63,7 @@ def build_flow(
         PluginError: If they disagree.
     """
     layers = build_layers(backend, d, n_features, settings)
-    flow = CouplingFlow(backend, layers, settings)
+    flow = CouplingFlow(layers, settings)
     check_against(layers, flow, d, n_features)
     return flow
 
@@ -133,14 +136,12 @@ class CouplingFlow(nn.Module):
     """A flow z -> latent, conditioned on summaries, on the weights of BayesFlow's layers.
 
     Args:
-        backend: keras, for the device.
         layers: What `build_layers` returns.
         settings: The settings it was built with.
     """
 
-    def __init__(self, backend: Backend, layers: Any, settings: CouplingSettings) -> None:
+    def __init__(self, layers: Any, settings: CouplingSettings) -> None:
         super().__init__()
-        self._device = backend.keras.device  # transforms are BayesFlow's, on operations of keras
         self.steps = nn.ModuleList(_steps(layers, settings))
 
     def forward(self, z: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,10 +164,9 @@ class CouplingFlow(nn.Module):
         self, steps: Iterable[nn.Module], z: Tensor, features: Tensor, inverse: bool
     ) -> tuple[Tensor, Tensor]:
         log_det = torch.zeros(z.shape[:-1])
-        with self._device("cpu"):
-            for step in steps:
-                z, change = step(z, features, inverse=inverse)
-                log_det = log_det + change
+        for step in steps:
+            z, change = step(z, features, inverse=inverse)
+            log_det = log_det + change
         return z, log_det
 
 
@@ -284,7 +284,7 @@ class _SingleCoupling(nn.Module):
 
 
 class _Coupling(nn.Module):
-    """A subnet and BayesFlow's transform of one half, given the other half and the summaries."""
+    """A subnet and a transform of one half, given the other half and the summaries."""
 
     def __init__(self, layer: Any, settings: CouplingSettings) -> None:
         super().__init__()
@@ -294,17 +294,14 @@ class _Coupling(nn.Module):
             ACTIVATIONS[settings.activation],
             settings.dropout,
         )
-        self._transform = (layer.transform,)  # in a tuple: not a part with weights of its own
+        self._transform: Transform = affine
+        if settings.transform == "spline":
+            self._transform = functools.partial(spline, layer.transform)
 
     def forward(
         self, given: Tensor, moved: Tensor, features: Tensor, inverse: bool
     ) -> tuple[Tensor, Tensor]:
-        transform = self._transform[0]
-        parameters = transform.split_parameters(self.subnet(given, features))
-        parameters = transform.constrain_parameters(parameters)
-        change = transform._inverse if inverse else transform._forward
-        result: tuple[Tensor, Tensor] = change(moved, parameters=parameters)
-        return result
+        return self._transform(self.subnet(given, features), moved, inverse)
 
 
 class _Perceptron(nn.Module):

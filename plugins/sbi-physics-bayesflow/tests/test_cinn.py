@@ -35,7 +35,7 @@ def toy():
 
 @pytest.fixture(scope="module")
 def posterior(toy):
-    return _train(toy, 3000, max_epochs=12)
+    return _train(toy, 3000, max_epochs=20, batch_size=128)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_posteriors_at_the_edge_of_the_prior_stay_inside_and_are_right(posterior
 
 def test_one_parameter_with_two_modes_is_learned():
     toy = ToyBimodal()
-    posterior = _train(toy, 3000, max_epochs=12)
+    posterior = _train(toy, 3000, max_epochs=40, batch_size=128, learning_rate=2e-3)
     pairs = sp.simulate(toy, 200, seed=1, purpose="pairs")
     points = pairs.theta[:, None]
     exact = toy.reference_posterior().log_prob(points, pairs.x)

@@ -33,7 +33,7 @@ def _flow(d, seed=1, n_features=3, **values):
     settings = _settings(**values)
     with seeded(seed) as backend:
         layers = build_layers(backend, d, n_features, settings)
-        return layers, CouplingFlow(backend, layers, settings)
+        return layers, CouplingFlow(layers, settings)
 
 
 def _shaken(flow):

@@ -86,13 +86,13 @@ def test_the_number_of_events_and_their_values_matter(name):
     x[0] = 0.0
     x[0, 0] = x[1, 0]  # one event, and the same event three times
     out = network(x)
-    assert not torch.allclose(out[0], out[1])
+    assert (out[0] - out[1]).abs().max() > 1e-2
     assert torch.isfinite(network(torch.zeros(2, 6, 4))).all()
     moved = _set([3, 3])
     moved[1] = moved[0]
     moved[1, 2, 0] += 1.0
     out = network(moved)
-    assert not torch.allclose(out[0], out[1])
+    assert (out[0] - out[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("name", SETS)
