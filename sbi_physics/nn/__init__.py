@@ -2,7 +2,9 @@
 
 - `coordinates`: normal coordinates of the prior, in which networks work.
 - `embedding`: summary networks by kind of observable.
-- `settings`: settings of summary network and optimiser.
+- `density`: conditional densities in these coordinates, and the posterior made of one.
+- `blocks`: many observations and points in blocks that stay within the cache.
+- `settings`: settings of optimiser and summary network.
 - `loop`: AdamW with schedule, early stopping and best weights, over batches of a store.
 - `contrast`: losses of ratio estimation on pairs made inside a batch.
 - `weights`: a network's weights as named arrays.

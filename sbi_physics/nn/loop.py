@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from sbi_physics.errors import TrainingError
-from sbi_physics.nn.settings import NetworkSettings
+from sbi_physics.nn.settings import OptimizerSettings
 from sbi_physics.progress import Progress
 from sbi_physics.training import Batch, TrainingHistory
 
@@ -53,7 +53,7 @@ def fit(
     network: nn.Module,
     loss: Loss,
     data: BatchSource,
-    settings: NetworkSettings,
+    settings: OptimizerSettings,
     *,
     seed: int,
     progress: Progress,
@@ -91,20 +91,25 @@ class _Run:
         loss: Loss,
         validation_loss: Loss,
         data: BatchSource,
-        settings: NetworkSettings,
+        settings: OptimizerSettings,
     ) -> None:
         self.network, self.loss, self.validation_loss = network, loss, validation_loss
         self.data, self.settings = data, settings
         self.start = time.perf_counter()
         self.optimizer = _optimizer(network, settings)
         self.steps_per_epoch = max(1, math.ceil(data.n_train / settings.batch_size))
-        total = self.steps_per_epoch * settings.max_epochs
-        self.rate_at = _schedule(settings.schedule, total)
+        if settings.schedule == "step":
+            every = settings.decay_epochs * self.steps_per_epoch
+            self.rate_at = _staircase(settings.decay_factor, every)
+        else:
+            total = self.steps_per_epoch * settings.max_epochs
+            self.rate_at = _schedule(settings.schedule, total)
         self.scale = 1.0
         self.training: list[float] = []
         self.validation: list[float] = []
         self.best: dict[str, Tensor] = {}
         self.best_epoch = -1
+        self.level, self.last_improvement = math.inf, -1
         self.last_reduction = 0
         self.steps = self.skipped = 0
         self.stopped = "max_epochs"
@@ -118,7 +123,7 @@ class _Run:
             if self._out_of_time():
                 self.stopped = "max_seconds"
                 return
-            if k - self.best_epoch >= self.settings.stop_after_epochs:
+            if k - self.last_improvement >= self.settings.stop_after_epochs:
                 self.stopped = "converged"
                 return
             if self.settings.schedule == "plateau":
@@ -193,11 +198,13 @@ class _Run:
             self.best = copy.deepcopy(self.network.state_dict())
             self.best_epoch = k
         elif not self.best:
-            self.best_epoch = k
+            self.best_epoch = self.last_improvement = k
+        if value < self.level - self.settings.min_improvement:
+            self.level, self.last_improvement = value, k
 
     def _reduce_on_plateau(self, k: int) -> None:
         patience = max(1, self.settings.stop_after_epochs // 3)
-        if k - max(self.best_epoch, self.last_reduction) >= patience:
+        if k - max(self.last_improvement, self.last_reduction) >= patience:
             self.last_reduction = k
             self.scale *= _PLATEAU_FACTOR
 
@@ -222,7 +229,7 @@ def _threads(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _optimizer(network: nn.Module, settings: NetworkSettings) -> Optimizer:
+def _optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer:
     # Decaying biases and normalisation constants would only shift the output.
     matrices = [p for p in network.parameters() if p.dim() > 1]
     others = [p for p in network.parameters() if p.dim() <= 1]
@@ -231,6 +238,11 @@ def _optimizer(network: nn.Module, settings: NetworkSettings) -> Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _staircase(factor: float, every: int) -> Callable[[int], float]:
+    """Return the learning rate at a step: times `factor` at the end of every `every` steps."""
+    return lambda step: factor ** (step // every)
 
 
 def _schedule(name: str, total: int) -> Callable[[int], float]:

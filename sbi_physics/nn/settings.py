@@ -1,4 +1,4 @@
-"""Settings that engines on torch share besides the common ones: summary network and optimiser."""
+"""Settings that engines on torch share besides the common ones: optimiser and summary network."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import Field
 from sbi_physics import TrainingSettings
 
 EmbeddingName = Literal["auto", "none", "mlp", "conv", "set"]
-ScheduleName = Literal["one-cycle", "cosine", "plateau", "constant"]
+ScheduleName = Literal["one-cycle", "cosine", "plateau", "step", "constant"]
 
 
-class NetworkSettings(TrainingSettings):
-    """Settings of the summary network and of the optimiser."""
+class OptimizerSettings(TrainingSettings):
+    """Settings of the training loop."""
 
     max_epochs: int = Field(
         60, ge=1, description="Largest number of passes; length of the learning-rate schedule."
@@ -22,7 +22,18 @@ class NetworkSettings(TrainingSettings):
     schedule: ScheduleName = Field(
         "one-cycle",
         description="Learning rate over max_epochs: one-cycle (rise, then cosine fall), cosine "
-        "(short warm-up, then fall), plateau (halved when validation stalls) or constant.",
+        "(short warm-up, then fall), plateau (halved when validation stalls), step (times "
+        "decay_factor every decay_epochs) or constant.",
+    )
+    decay_factor: float = Field(
+        0.9, gt=0, le=1, description="Factor of the learning rate at each decay of step."
+    )
+    decay_epochs: int = Field(10, ge=1, description="Epochs between two decays of step.")
+    min_improvement: float = Field(
+        0.0,
+        ge=0,
+        description="Fall of the validation loss that counts as an improvement for stopping. The "
+        "weights of the lowest loss are kept whatever it is.",
     )
     threads: int = Field(
         1,
@@ -32,6 +43,11 @@ class NetworkSettings(TrainingSettings):
         "from more than one and lose much where cores are busy; with one, results are the same "
         "on machines of any size.",
     )
+
+
+class NetworkSettings(OptimizerSettings):
+    """Settings of the training loop and of the summary networks in `embedding`."""
+
     embedding: EmbeddingName = Field(
         "auto",
         description="Summary network: none (data as they are), mlp (residual), conv (1-d for "

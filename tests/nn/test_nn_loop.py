@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sbi_physics.errors import TrainingError
-from sbi_physics.nn.loop import _schedule, fit
+from sbi_physics.nn.loop import _schedule, _staircase, fit
 from sbi_physics.nn.settings import NetworkSettings
 from sbi_physics.progress import SILENT
 from sbi_physics.training import Batch
@@ -60,7 +60,7 @@ def _settings(**values):
     return NetworkSettings(**{"batch_size": 64, "max_epochs": 20, "learning_rate": 0.1, **values})
 
 
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "plateau", "constant"])
+@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "plateau", "step", "constant"])
 def test_every_schedule_finds_the_minimum(schedule):
     network, loss = _linear()
     history = fit(network, loss, Line(), _settings(schedule=schedule), seed=1, progress=SILENT)
@@ -207,3 +207,40 @@ def test_training_uses_the_threads_asked_for_and_puts_the_count_back():
     fit(network, loss, Line(), _settings(max_epochs=1, threads=2), seed=1, progress=SILENT)
     assert seen == {1, 2}
     assert torch.get_num_threads() == before
+
+
+def test_the_staircase_falls_by_its_factor_at_the_end_of_every_interval():
+    factor = _staircase(0.9, 80)
+    assert [factor(step) for step in (0, 79, 80, 159, 160)] == pytest.approx(
+        [1.0, 1.0, 0.9, 0.9, 0.81]
+    )
+
+
+def test_step_counts_epochs_not_steps():
+    # One parameter with a constant gradient moves by the learning rate in every step of Adam.
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    settings = _settings(
+        schedule="step", decay_factor=0.5, decay_epochs=2, max_epochs=4, learning_rate=1e-3
+    )
+    fit(network, lambda *_: network.weight.sum(), Line(), settings, seed=1, progress=SILENT)
+    # 8 steps an epoch: two epochs at the full rate, two at half.
+    assert network.weight.item() == pytest.approx(-1e-3 * (16 + 8), rel=1e-3)
+
+
+@pytest.mark.parametrize(("least", "epochs"), [(0.0, 20), (0.25, 20), (0.5, 4)])
+def test_a_smaller_fall_than_min_improvement_does_not_put_off_the_end(least, epochs):
+    network, loss = _linear()
+    falls = iter(10.0 - 0.1 * k for k in range(20))
+    settings = _settings(stop_after_epochs=3, min_improvement=least)
+    history = fit(
+        network,
+        loss,
+        Line(),
+        settings,
+        seed=1,
+        progress=SILENT,
+        validation_loss=lambda *_: torch.tensor(next(falls)),
+    )
+    assert len(history.validation_loss) == epochs
+    assert history.best_epoch == epochs - 1  # the lowest loss is kept all the same

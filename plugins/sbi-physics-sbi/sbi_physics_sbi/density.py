@@ -10,7 +10,7 @@ import torch
 from sbi.neural_nets import posterior_nn
 from torch import Tensor, nn
 
-from sbi_physics.nn.coordinates import from_normal, log_normal, log_slope, to_normal
+from sbi_physics.nn.density import ConditionalDensity
 
 ESTIMATORS = ("zuko_nsf", "nsf", "maf", "maf_rqs", "zuko_maf", "zuko_nice", "mdn")
 """Estimators with a fast inverse (measured in benchmarks/bench_sbi.py)."""
@@ -19,8 +19,8 @@ _TAIL_BOUND = 5.0
 _BUILD_ROWS = 8
 
 
-class ConditionalDensity(nn.Module):
-    """A density q(z|x) of normal coordinates z, with the data summarised once per observation.
+class EstimatorDensity(ConditionalDensity):
+    """A density estimator of sbi behind a summary network.
 
     Args:
         embedding: Summary network, (batch, *shape) -> (batch, n_features).
@@ -28,35 +28,17 @@ class ConditionalDensity(nn.Module):
     """
 
     def __init__(self, embedding: nn.Module, estimator: nn.Module) -> None:
-        super().__init__()
-        self.embedding = embedding
+        super().__init__(embedding)
         self.estimator = estimator
 
-    def loss(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Return minus the mean of log q(theta|x)/p(theta), in nats.
+    def log_q(self, z: Tensor, features: Tensor) -> Tensor:
+        # sbi wants the axis of several points for one condition in front.
+        points = z[None] if z.dim() == 2 else z.transpose(0, 1).contiguous()
+        log_q: Tensor = self.estimator.log_prob(points, condition=features)  # type: ignore[operator]
+        return log_q[0] if z.dim() == 2 else log_q.T
 
-        Args:
-            u: Unconstrained parameters, shape (batch, d).
-            x: Transformed data, shape (batch, *shape).
-            weight: Importance weights, shape (batch,), or None.
-        """
-        z = to_normal(u)
-        log_q: Tensor = self.estimator.log_prob(z[None], condition=self.embedding(x))[0]  # type: ignore[operator]
-        gain = log_q - log_normal(z).sum(dim=-1)
-        return -gain.mean() if weight is None else -(gain * weight).sum() / weight.sum()
-
-    def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
-        """Return log densities of u, shape (batch, k), at u (batch, k, d), features (batch, f)."""
-        z = to_normal(u)
-        log_q: Tensor = self.estimator.log_prob(  # type: ignore[operator]
-            z.float().transpose(0, 1).contiguous(), condition=features
-        )
-        return log_q.T.double() + log_slope(z)
-
-    def sample(self, n: int, features: Tensor) -> Tensor:
-        """Draw n unconstrained points u for each row of features, shape (batch, n, d), float64."""
-        z = sampled(self.estimator, n, features)
-        return from_normal(z.transpose(0, 1).double())
+    def draw(self, n: int, features: Tensor) -> Tensor:
+        return sampled(self.estimator, n, features).transpose(0, 1)
 
 
 def sampled(estimator: Any, n: int, condition: Tensor) -> Tensor:

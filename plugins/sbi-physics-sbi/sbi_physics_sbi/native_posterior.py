@@ -8,8 +8,8 @@ factor. A ratio network is evaluated on one pool of prior points for all observa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,17 +21,15 @@ from torch import Tensor
 
 from sbi_physics import Observable, Posterior, Prior
 from sbi_physics.errors import ContractError
-from sbi_physics.posterior import Draws, PosteriorContext
+from sbi_physics.nn.blocks import blocks
+from sbi_physics.posterior import PosteriorContext
 from sbi_physics.ratio import RatioPosterior
-from sbi_physics.seeding import generator
-from sbi_physics.types import BoolArray, DataArray, FloatArray
+from sbi_physics.restricted import RestrictedPosterior
+from sbi_physics.types import DataArray, FloatArray
 from sbi_physics_sbi.density import sampled
 
 _CHUNK_ROWS = 16_384
 _RATIO_ROWS = 32_768
-_FIRST_EXTRA = 1.1
-_MIN_ACCEPTANCE = 1e-3
-_LEAKAGE_DRAWS = 2000
 _CHECK_POINTS = 64
 _CHECK_TOLERANCE = 1e-2
 
@@ -72,7 +70,7 @@ def native_posterior(native: Any, prior: Prior) -> Posterior:
     return kind(_context(prior, observable), network)
 
 
-class NativeDensityPosterior(Posterior):
+class NativeDensityPosterior(RestrictedPosterior):
     """A density network of sbi on physical parameters, restricted to the prior.
 
     Args:
@@ -80,78 +78,25 @@ class NativeDensityPosterior(Posterior):
         network: The trained density estimator.
     """
 
+    remedy: ClassVar[str] = "train it longer, or with the engine 'sbi-npe', which cannot leak"
+
     def __init__(self, context: PosteriorContext, network: ConditionalDensityEstimator) -> None:
         super().__init__(context)
         self.network = network
 
-    def _draw(
-        self, x: DataArray, n: int, rng: np.random.Generator, log_prob: bool, at: FloatArray | None
-    ) -> Draws:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(int(rng.integers(2**63)))
-            theta, log_acceptance = self._inside(x, n)
-        return Draws(
-            theta,
-            self._raw(theta, x) - log_acceptance[:, None] if log_prob else None,
-            None if at is None else self._masked(at, x) - log_acceptance[:, None],
-        )
-
-    def _log_prob_at(self, theta: FloatArray, x: DataArray) -> FloatArray:
-        rng = generator(self.context.seed, "posterior", 0)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(int(rng.integers(2**63)))
-            _, log_acceptance = self._inside(x, _LEAKAGE_DRAWS)
-        return self._masked(theta, x) - log_acceptance[:, None]
-
-    def _inside(self, x: DataArray, n: int) -> tuple[FloatArray, FloatArray]:
-        """Draw n points inside the prior for each x, and the log of each accepted fraction."""
-        theta = np.empty((len(x), n, self.prior.d))
-        have = np.zeros(len(x), dtype=np.int64)
-        accepted, proposed = np.zeros(len(x)), np.zeros(len(x))
-        ask = int(np.ceil(_FIRST_EXTRA * n)) + 8
-        while True:
-            short = np.flatnonzero(have < n)
-            if len(short) == 0:
-                return theta, np.log(accepted / proposed)
-            draws = self._proposed(x[short], ask)
-            inside: BoolArray = self.prior.contains(draws)
-            accepted[short] += inside.sum(axis=1)
-            proposed[short] += ask
-            self._refuse_leaky(accepted[short] / proposed[short], short)
-            for row, points, good in zip(short, draws, inside, strict=True):
-                kept = points[good][: n - have[row]]
-                theta[row, have[row] : have[row] + len(kept)] = kept
-                have[row] += len(kept)
-            still = np.flatnonzero(have < n)
-            if len(still):
-                rate = np.maximum(accepted[still] / proposed[still], _MIN_ACCEPTANCE)
-                # Enough for the neediest row, but never more than ten times what all would need.
-                ask = int(min(np.max((n - have[still]) / rate) * _FIRST_EXTRA + 8, 10 * n + 1000))
-
-    def _refuse_leaky(self, acceptance: FloatArray, rows: Any) -> None:
-        worst = int(np.argmin(acceptance))
-        if acceptance[worst] < _MIN_ACCEPTANCE:
-            raise ContractError(
-                f"only a fraction {acceptance[worst]:.1e} of the draws for observation "
-                f"{int(rows[worst])} lies inside the prior (at least {_MIN_ACCEPTANCE:g} is "
-                "needed): the network leaks; train it longer, or with the engine 'sbi-npe', "
-                "which cannot leak"
-            )
-
-    def _proposed(self, x: DataArray, n: int) -> FloatArray:
+    def _propose(self, x: DataArray, n: int, rng: np.random.Generator) -> FloatArray:
         out = np.empty((len(x), n, self.prior.d))
-        for rows, draws in _blocks(len(x), n, _CHUNK_ROWS):
-            points = sampled(self.network, draws.stop - draws.start, _tensor(x[rows]))
-            out[rows, draws] = points.transpose(0, 1).double().numpy()
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(int(rng.integers(2**63)))
+            for rows, draws in blocks(len(x), n, _CHUNK_ROWS):
+                points = sampled(self.network, draws.stop - draws.start, _tensor(x[rows]))
+                out[rows, draws] = points.transpose(0, 1).double().numpy()
         return out
-
-    def _masked(self, theta: FloatArray, x: DataArray) -> FloatArray:
-        return np.where(self.prior.contains(theta), self._raw(theta, x), -np.inf)
 
     def _raw(self, theta: FloatArray, x: DataArray) -> FloatArray:
         out = np.empty(theta.shape[:2])
         with torch.no_grad():
-            for rows, draws in _blocks(theta.shape[0], theta.shape[1], _CHUNK_ROWS):
+            for rows, draws in blocks(theta.shape[0], theta.shape[1], _CHUNK_ROWS):
                 points = _tensor(theta[rows, draws].swapaxes(0, 1))
                 density = self.network.log_prob(points, condition=_tensor(x[rows]))
                 out[rows, draws] = density.T.double().numpy()
@@ -175,7 +120,7 @@ class NativeRatioPosterior(RatioPosterior):
         out = np.empty((len(xt), u.shape[-2]))
         with torch.no_grad():
             features = self.network.embedding_net_x(_tensor(xt))
-            for rows, points in _blocks(len(xt), u.shape[-2], _RATIO_ROWS):
+            for rows, points in blocks(len(xt), u.shape[-2], _RATIO_ROWS):
                 shared = theta[points][None] if theta.ndim == 2 else theta[rows, points]
                 out[rows, points] = self._block(_tensor(shared), features[rows]).numpy()
         return out
@@ -225,15 +170,6 @@ def _same_prior(own: Any, prior: Prior) -> None:
             f"its log density is {theirs[worst]:.6g}, that of the simulations' prior "
             f"{prior.log_prob(points[worst]):.6g}; train with the prior of simulator.native('sbi')"
         )
-
-
-def _blocks(n_rows: int, n: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Yield (observation, point) blocks of at most `size` pairs."""
-    across = max(1, min(n, size))
-    together = max(1, size // across)
-    for first in range(0, n_rows, together):
-        for start in range(0, n, across):
-            yield slice(first, min(first + together, n_rows)), slice(start, min(start + across, n))
 
 
 def _tensor(values: Any) -> Tensor:

@@ -1,0 +1,113 @@
+r"""Engine `bayesflow-cinn`: conditional invertible neural networks (arXiv:2003.06281).
+
+A normalising flow of coupling layers :math:`z \to \epsilon`, conditioned on learned summaries of
+the data, gives the density :math:`q(z|x) = N(\epsilon) |d\epsilon/dz|` of the parameters in normal
+coordinates of their prior. It is trained on simulated pairs by minimising
+:math:`-E_{p(\theta, x)} \log q(\theta|x)`, and drawn in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sbi_physics import Engine, Observable, TrainingData, TrainingSettings
+from sbi_physics.errors import PosteriorFileError
+from sbi_physics.nn.coordinates import log_normal
+from sbi_physics.nn.density import ConditionalDensity, DensityPosterior
+from sbi_physics.nn.embedding import output_size
+from sbi_physics.nn.loop import fit
+from sbi_physics.nn.weights import load_arrays
+from sbi_physics.posterior import PosteriorContext
+from sbi_physics.progress import Progress
+from sbi_physics.types import AnyArray
+from sbi_physics_bayesflow import PACKAGES
+from sbi_physics_bayesflow.backend import seeded
+from sbi_physics_bayesflow.flow import CouplingFlow, build_flow
+from sbi_physics_bayesflow.settings import ARCHITECTURE, CouplingSettings
+from sbi_physics_bayesflow.summary import build_summary
+
+_BLOCK_ROWS = 4096
+"""Rows of one pass: activations of the usual widths then stay in the cache of one core."""
+
+
+class InvertibleDensity(ConditionalDensity):
+    """A coupling flow behind a summary network.
+
+    Args:
+        embedding: Summary network, (batch, *shape) -> (batch, n_features).
+        flow: The flow, conditioned on the features.
+        d: Number of parameters.
+    """
+
+    def __init__(self, embedding: nn.Module, flow: CouplingFlow, d: int) -> None:
+        super().__init__(embedding)
+        self.flow = flow
+        self._d = d
+
+    def log_q(self, z: Tensor, features: Tensor) -> Tensor:
+        latent, log_det = self.flow.forward(z, features)
+        return log_normal(latent).sum(dim=-1) + log_det
+
+    def draw(self, n: int, features: Tensor) -> Tensor:
+        return self.flow.inverse(torch.randn(len(features), n, self._d), features)[0]
+
+
+class CouplingEngine(Engine):
+    """Conditional invertible networks with BayesFlow's coupling layers and summary networks."""
+
+    name: ClassVar[str] = "bayesflow-cinn"
+    summary: ClassVar[str] = "conditional invertible network of coupling layers (BayesFlow)"
+    Settings: ClassVar[type[TrainingSettings]] = CouplingSettings
+    packages: ClassVar[tuple[str, ...]] = PACKAGES
+
+    def supports(self, observable: Observable) -> str | None:
+        """Every kind of observable is supported."""
+        return None
+
+    def _train(
+        self,
+        data: TrainingData,
+        context: PosteriorContext,
+        settings: CouplingSettings,
+        seed: int,
+        progress: Progress,
+    ) -> DensityPosterior:
+        network = _build(context, settings, seed)
+        history = fit(network, network.loss, data, settings, seed=seed + 1, progress=progress)
+        return _posterior(replace(context, history=history), network, settings)
+
+    def _rebuild(
+        self, context: PosteriorContext, config: Mapping[str, Any], weights: Mapping[str, AnyArray]
+    ) -> DensityPosterior:
+        settings = CouplingSettings(**config)
+        network = _build(context, settings, seed=0)  # initial weights are drawn, then overwritten
+        try:
+            load_arrays(network, weights)
+        except RuntimeError as error:
+            versions = {k: context.versions.get(k, "unknown") for k in ("bayesflow", "keras")}
+            raise PosteriorFileError(
+                f"the stored weights do not fit the network that the installed packages build; "
+                f"it was trained with {versions}: {error}"
+            ) from error
+        return _posterior(context, network, settings)
+
+
+def _build(context: PosteriorContext, settings: CouplingSettings, seed: int) -> InvertibleDensity:
+    d = context.prior.d
+    with seeded(seed) as backend:
+        embedding = build_summary(backend, context.observable, settings)
+        n_features = output_size(embedding, context.observable.shape)
+        flow = build_flow(backend, d, n_features, settings)
+    return InvertibleDensity(embedding, flow, d)
+
+
+def _posterior(
+    context: PosteriorContext, network: InvertibleDensity, settings: CouplingSettings
+) -> DensityPosterior:
+    config = settings.model_dump(include=set(ARCHITECTURE), mode="json")
+    return DensityPosterior(context, network, config, rows=_BLOCK_ROWS)

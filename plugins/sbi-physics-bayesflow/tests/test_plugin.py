@@ -1,0 +1,52 @@
+"""The plugin module: light, complete, discovered; keras is left alone until a network is built."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import sbi_physics as sp
+
+
+def _run(code):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_listing_the_engine_imports_no_framework():
+    _run(
+        "import sys, sbi_physics as sp; names = {s.name for s in sp.engines()};"
+        "assert 'bayesflow-cinn' in names, names;"
+        "heavy = {'torch', 'keras', 'bayesflow', 'sbi_physics_bayesflow.cinn'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+
+
+@pytest.mark.engine
+def test_showing_and_examining_the_engine_import_no_keras():
+    out = _run(
+        "import sys\n"
+        "from sbi_physics import registry\n"
+        "from sbi_physics.cli import main\n"
+        "try:\n"
+        "    main(['show', 'bayesflow-cinn'])\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "engine = registry.engine('bayesflow-cinn')  # what doctor does with every engine\n"
+        "heavy = {'keras', 'bayesflow'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    assert "summary_dim" in out
+    assert "arXiv:2003.06281" in out
+
+
+@pytest.mark.engine
+def test_the_engine_loads_under_its_name_and_takes_every_kind_of_data():
+    engine = sp.engine("bayesflow-cinn")
+    assert engine.name == "bayesflow-cinn"
+    assert engine.supports(sp.simulator("toy-gaussian").observable) is None
