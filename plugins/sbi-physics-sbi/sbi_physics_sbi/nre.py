@@ -44,8 +44,8 @@ class RatioSettings(NetworkSettings):
     num_blocks: int = Field(2, ge=1, le=12, description="Residual blocks of the classifier.")
     variant: Literal["A", "B", "C"] = Field(
         "B",
-        description="Loss: A binary cross-entropy, B one of K + 1, C one of K + 1 or none. B learns "
-        "narrow posteriors best; its log ratio is known up to a function of the data only.",
+        description="Loss: A binary cross-entropy, B one of K + 1, C one of K + 1 or none. B "
+        "learns narrow posteriors best; its log ratio is known up to a function of the data only.",
     )
     contrasts: int = Field(32, ge=1, description="Other parameter points K for each simulation.")
     gamma: float = Field(1.0, gt=0, description="Odds of one against none (variant C).")
