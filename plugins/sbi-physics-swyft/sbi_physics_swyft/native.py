@@ -131,7 +131,8 @@ class SwyftSimulator(swyft.Simulator):  # type: ignore[misc]
 
         def observed(z: AnyArray, *values: AnyArray) -> DataArray:
             stage = {name: np.asarray(v)[None] for name, v in zip(names, values, strict=True)}
-            return self.simulator.observe(stage, self._full(z[None]), _numpy_generator())[0]
+            data = self.simulator.observe(stage, self._full(z[None]), _numpy_generator())
+            return np.asarray(data[0])
 
         nodes = graph.node([LATENT + name for name in names], latents, z)
         graph.node("x", observed, z, *nodes)
@@ -167,10 +168,10 @@ class SwyftSimulator(swyft.Simulator):  # type: ignore[misc]
         return samples
 
     def _draw_parameters(self) -> FloatArray:
-        return self.prior.sample(1, _numpy_generator())[0]
+        return np.asarray(self.prior.sample(1, _numpy_generator())[0])
 
     def _simulate(self, z: AnyArray) -> DataArray:
-        return self.simulator.simulate(self._full(z[None]), _numpy_generator())[0]
+        return np.asarray(self.simulator.simulate(self._full(z[None]), _numpy_generator())[0])
 
     def _full(self, z: AnyArray) -> FloatArray:
         """All parameters, shape (n, d), from the free ones (n, d_free)."""
