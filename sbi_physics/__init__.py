@@ -12,6 +12,8 @@
     coverage = sp.validate(posterior, pairs, seed=1)           # the verdict
     print(coverage.summary())
 
+    near = sp.truncate(simulator, x, "sbi-nre", simulations=5000)  # rounds for one observation
+
     study = sp.run("alp-ngc1275", "sbi-npe", budget="quick")   # all of it, with a report
 
 Names are imported at first use, so that importing the package costs nothing.
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from sbi_physics.store import Simulations, SimulationStore
     from sbi_physics.study import Study, run
     from sbi_physics.training import TrainingData, TrainingHistory, TrainingSettings
+    from sbi_physics.truncate import truncate
     from sbi_physics.validate import validate, validate_draws
 
 _HOMES = {
@@ -73,6 +76,7 @@ _HOMES = {
     "store": ("SimulationStore", "Simulations"),
     "study": ("Study", "run"),
     "training": ("TrainingData", "TrainingHistory", "TrainingSettings"),
+    "truncate": ("truncate",),
     "validate": ("validate", "validate_draws"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -115,6 +119,7 @@ __all__ = [
     "simulators",
     "to_arviz",
     "train",
+    "truncate",
     "validate",
     "validate_draws",
 ]

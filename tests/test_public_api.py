@@ -55,6 +55,7 @@ PUBLIC = {
     "simulators",
     "to_arviz",
     "train",
+    "truncate",
     "validate",
     "validate_draws",
 }
