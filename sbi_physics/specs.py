@@ -44,6 +44,8 @@ class EngineSpec:
         native_simulator: `"module:function"` called with a simulator, returning its native view.
         native_posterior: `"module:function"` called with a native object and a prior, returning a
             `Posterior`.
+        trains: Whether it learns from simulations; references that do not are left out of
+            `sbi-physics run --engine all`.
     """
 
     name: str
@@ -55,3 +57,4 @@ class EngineSpec:
     ecosystem: str = ""
     native_simulator: str = ""
     native_posterior: str = ""
+    trains: bool = True

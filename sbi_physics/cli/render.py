@@ -13,8 +13,10 @@ from rich.text import Text
 from sbi_physics.cli.terminal import say
 
 if TYPE_CHECKING:
+    from sbi_physics.diagnostics.information import Score
     from sbi_physics.doctor import Diagnosis
     from sbi_physics.study import ParameterRow, Study
+    from sbi_physics.truncation import Truncation
 
 _COLOURS: Final = {"PASS": "green", "MARGINAL": "yellow", "FAIL": "red"}
 _WIDTH_ELSEWHERE: Final = 140
@@ -24,6 +26,8 @@ _WIDTH_ELSEWHERE: Final = 140
 def show_study(study: Study) -> None:
     """Print the posterior, the verdict, the times and the path of the report."""
     console = _console()
+    if study.posterior.context.truncation is not None:
+        show_rounds(study.posterior.context.truncation)
     show_table(study.table(), study.observation_source)
     coverage = study.coverage
     colour = _COLOURS.get(coverage.verdict, "magenta")
@@ -60,6 +64,52 @@ def show_table(rows: Sequence[ParameterRow], source: str) -> None:
             )
         )
     _console().print(table)
+
+
+def show_engines(studies: Mapping[str, Study]) -> None:
+    """Print engines side by side: scores, verdict and times."""
+    from sbi_physics.study.stages import duration
+
+    headings = ["engine", "NLL [nats]", "gain [nats]", "verdict", "training", "sampling"]
+    table = _table("Engines on the same simulations and pairs", headings)
+    for name, study in studies.items():
+        coverage = study.coverage
+        colour = _COLOURS.get(coverage.verdict, "magenta")
+        labels = f" ({', '.join(coverage.labels)})" if coverage.labels else ""
+        times = [duration(study.seconds[stage]) for stage in ("train", "infer")]
+        table.add_row(
+            *_texts(name, _score(coverage.nll), _score(coverage.gain)),
+            Text.assemble((coverage.verdict, f"bold {colour}"), labels),
+            *_texts(*times),
+        )
+    _console().print(table)
+    for name, study in studies.items():
+        say(f"Report of {name}: {study.report_path}")
+
+
+def _score(score: Score | None) -> str:
+    return "-" if score is None else f"{score.mean:.3f} ± {score.standard_error:.3f}"
+
+
+def show_rounds(truncation: Truncation) -> None:
+    """Print what every truncated round drew from, simulated and reused."""
+    names = tuple(truncation.rounds[-1].next_box)
+    counts = ["round", "share of prior", "simulated", "reused", "trained on", "loss"]
+    table = _table("Truncated rounds", [*counts, *names])
+    for k, done in enumerate(truncation.rounds, start=1):
+        boxes = [_interval(done.box[n]) if n in done.box else "whole prior" for n in names]
+        numbers = (str(k), number(done.volume), f"{done.simulated:,}", f"{done.reused:,}")
+        loss = "" if done.loss is None else f"{done.loss:.3f}"
+        table.add_row(*_texts(*numbers, f"{done.trained_on:,}", loss, *boxes))
+    console = _console()
+    console.print(table)
+    why = "the box would not halve any more" if truncation.stopped == "converged" else "as asked"
+    console.print(
+        Text(
+            f"Stopped after {len(truncation.rounds)} rounds: {why}. The posterior holds "
+            "for this observation only."
+        )
+    )
 
 
 def show_record(record: Mapping[str, Any]) -> None:

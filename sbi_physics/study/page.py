@@ -70,6 +70,7 @@ def _record(work: Workplace, study: Study) -> ReportInput:
         simulation_prior=plan.prior,
         predictive=_predictive(plan, study.samples),
         history=posterior.context.history,
+        truncation=posterior.context.truncation,
         n_simulations=len(study.simulations),
         n_invalid=study.simulations.n_invalid,
         seconds=work.ledger.seconds,
