@@ -106,7 +106,12 @@ def train(
     n: int | None,
     seed: int | None,
 ) -> None:
-    """Train an engine on a store."""
+    """Train an engine on a store.
+
+    With the same --seed, the same command continues a training that was killed.
+    """
+    import shutil
+
     from sbi_physics import registry
     from sbi_physics.config import parse_assignments
     from sbi_physics.progress import rich_progress
@@ -118,14 +123,17 @@ def train(
     names = tuple(infer or simulations.parameters.interest)
     with _bad_input():
         simulations.parameters.with_interest(names)
+    unfinished = out.parent / f".{out.name}.training"
     posterior = chosen.train(
         simulations,
         resolved,
         infer=names,
         seed=fresh_seed() if seed is None else seed,
         progress=rich_progress(),
+        checkpoint=unfinished,
     )
     posterior.save(out)
+    shutil.rmtree(unfinished)
     say(
         f"{out}: posterior of {', '.join(posterior.prior.names)} by {engine}, trained on "
         f"{len(simulations):,} simulations, seed {posterior.context.seed}"

@@ -106,8 +106,8 @@ def show_rounds(truncation: Truncation) -> None:
     why = "the box would not halve any more" if truncation.stopped == "converged" else "as asked"
     console.print(
         Text(
-            f"Stopped after {len(truncation.rounds)} rounds: {why}. The posterior holds "
-            "for this observation only."
+            f"Stopped after round {len(truncation.rounds)}: {why}. The posterior holds for this "
+            "observation only."
         )
     )
 
