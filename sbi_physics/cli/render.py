@@ -95,12 +95,13 @@ def show_rounds(truncation: Truncation) -> None:
     """Print what every truncated round drew from, simulated and reused."""
     names = tuple(truncation.rounds[-1].next_box)
     counts = ["round", "share of prior", "simulated", "reused", "trained on", "loss"]
-    table = _table("Truncated rounds", [*counts, *names])
+    table = _table("Truncated rounds", [*counts, *names, "share left"])
     for k, done in enumerate(truncation.rounds, start=1):
         boxes = [_interval(done.box[n]) if n in done.box else "whole prior" for n in names]
         numbers = (str(k), number(done.volume), f"{done.simulated:,}", f"{done.reused:,}")
         loss = "" if done.loss is None else f"{done.loss:.3f}"
-        table.add_row(*_texts(*numbers, f"{done.trained_on:,}", loss, *boxes))
+        left = number(done.next_volume)
+        table.add_row(*_texts(*numbers, f"{done.trained_on:,}", loss, *boxes, left))
     console = _console()
     console.print(table)
     why = "the box would not halve any more" if truncation.stopped == "converged" else "as asked"
