@@ -12,6 +12,8 @@
     coverage = sp.validate(posterior, pairs, seed=1)           # the verdict
     print(coverage.summary())
 
+    near = sp.truncate(simulator, x, "sbi-nre", simulations=5000)  # rounds for one observation
+
     study = sp.run("alp-ngc1275", "sbi-npe", budget="quick")   # all of it, with a report
 
 Names are imported at first use, so that importing the package costs nothing.
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from sbi_physics.store import Simulations, SimulationStore
     from sbi_physics.study import Study, run
     from sbi_physics.training import TrainingData, TrainingHistory, TrainingSettings
+    from sbi_physics.truncate import truncate
     from sbi_physics.validate import validate, validate_draws
     from sbi_physics.validate_local import validate_local
 
@@ -86,6 +89,7 @@ _HOMES = {
     "store": ("SimulationStore", "Simulations"),
     "study": ("Study", "run"),
     "training": ("TrainingData", "TrainingHistory", "TrainingSettings"),
+    "truncate": ("truncate",),
     "validate": ("validate", "validate_draws"),
     "validate_local": ("validate_local",),
 }
@@ -136,6 +140,7 @@ __all__ = [
     "simulators",
     "to_arviz",
     "train",
+    "truncate",
     "validate",
     "validate_draws",
     "validate_local",

@@ -77,8 +77,21 @@ class RunConfig(BaseModel):
     workers: int = Field(
         1, ge=1, description="Processes that simulate; results don't depend on it."
     )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Truncated rounds that close in on the observation; 1: none, so that the "
+        "posterior answers for any observation.",
+    )
+    epsilon: float = Field(
+        1e-6, gt=0, lt=1, description="Relative likelihood below which rounds cut points off."
+    )
     simulations_store: str | None = Field(
         None, description="Store of training simulations to share between runs."
+    )
+    pairs_store: str | None = Field(
+        None, description="Store of validation pairs to share between runs."
     )
 
     @model_validator(mode="after")
@@ -88,6 +101,18 @@ class RunConfig(BaseModel):
                 f"both an observation ({self.observation!r}) and a fiducial point "
                 f"({self.fiducial!r}) are given; a study has one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_need_their_own_store(self) -> RunConfig:
+        for name in ("simulations_store", "pairs_store"):
+            store = getattr(self, name)
+            if self.rounds > 1 and store is not None:
+                raise ValueError(
+                    f"rounds: {self.rounds} and {name}: {store!r} exclude each other: what is "
+                    "simulated in later rounds depends on the engine and on the observation, so "
+                    "that it cannot be shared"
+                )
         return self
 
     def updated(self, values: Mapping[str, Any], source: str = "the command line") -> RunConfig:
@@ -169,7 +194,7 @@ def read_config(path: str | Path) -> RunConfig:
     config = make_config(values, str(file), lines)
     absolute = {
         name: _relative_to(value, file.parent)
-        for name in ("observation", "simulations_store")
+        for name in ("observation", "simulations_store", "pairs_store")
         if (value := getattr(config, name)) is not None
     }
     return config.model_copy(update=absolute)

@@ -12,6 +12,7 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar
 
 from sbi_physics.ensemble import ensemble_of
@@ -24,6 +25,7 @@ from sbi_physics.seeding import check_seed, fresh_seed, generator
 from sbi_physics.simulator import make_options
 from sbi_physics.store import Simulations
 from sbi_physics.training import TrainingData, TrainingSettings
+from sbi_physics.training_folder import TrainingFolder
 from sbi_physics.types import AnyArray
 
 
@@ -58,7 +60,9 @@ class Engine(ABC):
         """Train one network.
 
         Args:
-            data: Batches of unconstrained parameters and transformed data.
+            data: Batches of unconstrained parameters and transformed data. Where
+                `data.checkpoint` is a folder, an unfinished training may be kept and continued
+                there (`sbi_physics.nn.loop.fit` does), with the same result.
             context: What the posterior must carry; add the history with `dataclasses.replace`.
             settings: Resolved settings, an instance of `Settings`.
             seed: Seed of this network; derive every randomness from it.
@@ -87,6 +91,7 @@ class Engine(ABC):
         infer: Sequence[str] | None = None,
         seed: int,
         progress: Progress = SILENT,
+        checkpoint: str | Path | None = None,
     ) -> Posterior:
         """Train on simulations.
 
@@ -96,6 +101,8 @@ class Engine(ABC):
             infer: Names of the parameters to infer; default those with role `interest`.
             seed: Seed of split, initialisation, shuffling and redraws.
             progress: Where to show progress.
+            checkpoint: Folder for what a killed training needs to continue: the same call then
+                ends with the same posterior. Remove it when that is safe.
 
         Raises:
             TrainingError: If the engine cannot handle the data or training fails.
@@ -119,13 +126,32 @@ class Engine(ABC):
         with preserve_state():
             data = TrainingData(simulations, infer=names, settings=resolved, seed=seed)
             context = self._context(simulations, data, resolved, seed)
-            members = []
-            for k in range(resolved.ensemble):
-                member_seed = int(generator(seed, "training", 2, k).integers(2**31))
-                members.append(
-                    self._train(data.member(k), context, resolved, member_seed, progress)
-                )
+            folder = None if checkpoint is None else TrainingFolder(Path(checkpoint), context)
+            members = [
+                self._member(k, data, context, resolved, progress, folder)
+                for k in range(resolved.ensemble)
+            ]
         return members[0] if len(members) == 1 else ensemble_of(members)
+
+    def _member(
+        self,
+        k: int,
+        data: TrainingData,
+        context: PosteriorContext,
+        settings: TrainingSettings,
+        progress: Progress,
+        folder: TrainingFolder | None,
+    ) -> Posterior:
+        """Train member `k` of an ensemble, or load it where a killed training had finished it."""
+        seed = int(generator(context.seed, "training", 2, k).integers(2**31))
+        if folder is None:
+            return self._train(data.member(k), context, settings, seed, progress)
+        member = folder.finished(k, self)
+        if member is None:
+            view = data.member(k, folder.state(k))
+            member = self._train(view, context, settings, seed, progress)
+            folder.keep(k, member)
+        return member
 
     def _context(
         self, simulations: Simulations, data: TrainingData, settings: TrainingSettings, seed: int
@@ -170,6 +196,7 @@ def train(
     infer: Sequence[str] | None = None,
     seed: int | None = None,
     progress: Progress | None = None,
+    checkpoint: str | Path | None = None,
 ) -> Posterior:
     """Train an engine, by name, on simulations.
 
@@ -180,6 +207,7 @@ def train(
         infer: Names of the parameters to infer; default those with role `interest`.
         seed: Seed; drawn and recorded in the posterior when None.
         progress: Default: bars on a terminal.
+        checkpoint: Folder for what a killed training needs to continue, see `Engine.train`.
 
     Raises:
         UnknownNameError: If there is no such engine.
@@ -194,4 +222,5 @@ def train(
         infer=infer,
         seed=fresh_seed() if seed is None else seed,
         progress=rich_progress() if progress is None else progress,
+        checkpoint=checkpoint,
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sbi_physics.errors import ContractError
+from sbi_physics.errors import ContractError, ObservationError
 from sbi_physics.guard import preserve_state
 from sbi_physics.observables import Observable
 from sbi_physics.parameters import ParameterSpace
@@ -26,6 +26,7 @@ from sbi_physics.progress import SILENT, Progress
 from sbi_physics.simulator import SimulatorIdentity
 from sbi_physics.training import TrainingHistory
 from sbi_physics.transforms import Transform
+from sbi_physics.truncation import Truncation
 from sbi_physics.types import AnyArray, BoolArray, DataArray, FloatArray
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class PosteriorContext:
         versions: Versions of the packages involved.
         history: Loss curves.
         transform: Fitted data transform; None for engines that need none.
+        truncation: The truncated rounds behind it; None for amortised posteriors.
     """
 
     engine: str
@@ -68,6 +70,7 @@ class PosteriorContext:
     versions: Mapping[str, str] = field(default_factory=dict)
     history: TrainingHistory | None = None
     transform: Transform | None = None
+    truncation: Truncation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,41 @@ class Posterior(ABC):
         """Groups of parameters with a joint answer: one block for a joint posterior."""
         return (self.prior.names,)
 
+    def valid_for(self, x: ArrayLike) -> BoolArray:
+        """Whether draws for these observations answer under the whole prior, shape (batch,).
+
+        True for amortised posteriors. Truncated rounds cut off what one observation excludes, so
+        that their posterior holds for that observation only; for others it is the posterior under
+        the truncated prior.
+        """
+        data, truncation = self.observable.check(x), self.context.truncation
+        if truncation is None:
+            return np.ones(len(data), dtype=np.bool_)
+        return truncation.is_for(data)
+
+    def require_valid_for(self, x: ArrayLike, remedy: str) -> None:
+        """Refuse observations that `valid_for` does not hold for.
+
+        Args:
+            x: Observations, shape (batch, *observable.shape).
+            remedy: What to do to have them all the same, for the message.
+
+        Raises:
+            ObservationError: Saying how many, and what the posterior is restricted to.
+        """
+        valid, truncation = self.valid_for(x), self.context.truncation
+        if truncation is None or valid.all():
+            return
+        box = ", ".join(
+            f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in truncation.box.items()
+        )
+        raise ObservationError(
+            f"{int((~valid).sum())} of {len(valid)} observations are not the one that truncated "
+            f"rounds closed in on; outside of {box or 'the prior'} this posterior says nothing. "
+            f"Truncate for that observation, or {remedy} to have the posterior under the "
+            "truncated prior"
+        )
+
     def draw(
         self,
         x: ArrayLike,
@@ -134,7 +172,10 @@ class Posterior(ABC):
         at: ArrayLike | None = None,
         progress: Progress = SILENT,
     ) -> Draws:
-        """Draw from the posterior of every observation.
+        """Draw from the posterior of every observation, under the posterior's own prior.
+
+        Unlike `sample` it does not ask whether the posterior is `valid_for` them: validation
+        needs other observations than the one a truncated posterior was made for.
 
         Args:
             x: Observations, shape (batch, *observable.shape) or one of shape observable.shape.
@@ -171,14 +212,34 @@ class Posterior(ABC):
         return _join(parts)
 
     def sample(
-        self, x: ArrayLike, n: int, rng: np.random.Generator, *, return_log_prob: bool = False
+        self,
+        x: ArrayLike,
+        n: int,
+        rng: np.random.Generator,
+        *,
+        return_log_prob: bool = False,
+        any_observation: bool = False,
     ) -> FloatArray | tuple[FloatArray, FloatArray]:
         """Draw from the posterior of every observation.
+
+        Args:
+            x: Observations, shape (batch, *observable.shape) or one of shape observable.shape.
+            n: Draws for each.
+            rng: Source of randomness.
+            return_log_prob: Also return log densities.
+            any_observation: Draw under the truncated prior where the posterior is not `valid_for`
+                an observation, instead of refusing.
 
         Returns:
             Draws, shape (batch, n, d); with `return_log_prob` also their log densities, shape
             (batch, n).
+
+        Raises:
+            ObservationError: If an observation is not finite, has another shape, or is not the
+                one that truncated rounds closed in on.
         """
+        if not any_observation:
+            self.require_valid_for(x, "pass any_observation=True")
         draws = self.draw(x, n, rng, log_prob=return_log_prob)
         if draws.log_prob is not None:
             return draws.theta, draws.log_prob

@@ -5,6 +5,7 @@
     weights.safetensors       the network
     members/<k>/              the same for each member of an ensemble, instead of weights
     base/                     the posterior behind a recalibration, whose weights stand beside
+    observation.safetensors   the observation that truncated rounds closed in on, if any
 
 A folder is written beside its final place and renamed, so a half-written one is never taken for a
 posterior.
@@ -31,8 +32,10 @@ from sbi_physics.recalibrated import RecalibratedPosterior, rebuild
 from sbi_physics.simulator import SimulatorIdentity
 from sbi_physics.training import TrainingHistory
 from sbi_physics.transforms import Transform
+from sbi_physics.truncation import Truncation
 
 if TYPE_CHECKING:
+    from sbi_physics.engine import Engine
     from sbi_physics.types import AnyArray
 
 SCHEMA: Final = 1
@@ -41,6 +44,7 @@ WEIGHTS: Final = "weights.safetensors"
 TRANSFORM: Final = "transform.safetensors"
 MEMBERS: Final = "members"
 BASE: Final = "base"
+OBSERVATION: Final = "observation.safetensors"
 _ENTRIES: Final = {
     "config",
     "engine",
@@ -88,8 +92,12 @@ def save_posterior(posterior: Posterior, folder: str | Path) -> Path:
     return target
 
 
-def load_posterior(folder: str | Path) -> Posterior:
-    """Rebuild a posterior from a folder, asking the registry for its engine.
+def load_posterior(folder: str | Path, *, engine: Engine | None = None) -> Posterior:
+    """Rebuild a posterior from a folder.
+
+    Args:
+        folder: What `Posterior.save` wrote.
+        engine: The engine that rebuilds it; None asks the registry for the recorded one.
 
     Raises:
         PosteriorFileError: If the folder is missing, incomplete, of a newer schema or tampered
@@ -101,15 +109,15 @@ def load_posterior(folder: str | Path) -> Posterior:
     context = _context_from(header, root)
     if header["members"]:
         folders = [root / MEMBERS / str(k) for k in range(header["members"])]
-        return ensemble_of([load_posterior(member) for member in folders])
+        return ensemble_of([load_posterior(member, engine=engine) for member in folders])
     if header.get("recalibration") is not None:
         arrays = _read_arrays(root, WEIGHTS, header["sha256"])
-        return rebuild(load_posterior(root / BASE), header["recalibration"], arrays)
+        return rebuild(load_posterior(root / BASE, engine=engine), header["recalibration"], arrays)
     from sbi_physics import registry
 
-    engine = registry.engine(context.engine)
+    builder = registry.engine(context.engine) if engine is None else engine
     weights = _read_arrays(root, WEIGHTS, header["sha256"])
-    return engine._rebuild(context, header["config"], weights)
+    return builder._rebuild(context, header["config"], weights)
 
 
 def _write(posterior: Posterior, folder: Path) -> None:
@@ -127,6 +135,10 @@ def _write(posterior: Posterior, folder: Path) -> None:
         digests[WEIGHTS] = _write_arrays(folder / WEIGHTS, posterior._weights())
     if context.transform is not None:
         digests[TRANSFORM] = _write_arrays(folder / TRANSFORM, context.transform.arrays())
+    if context.truncation is not None:
+        digests[OBSERVATION] = _write_arrays(
+            folder / OBSERVATION, {"x": context.truncation.observation}
+        )
     header = {
         "schema": SCHEMA,
         "engine": context.engine,
@@ -144,6 +156,7 @@ def _write(posterior: Posterior, folder: Path) -> None:
         "seed": context.seed,
         "versions": dict(context.versions),
         "history": None if context.history is None else context.history.to_dict(),
+        "truncation": None if context.truncation is None else context.truncation.to_dict(),
         "sha256": digests,
     }
     text = json.dumps(header, indent=1)
@@ -203,6 +216,10 @@ def _context_from(header: Mapping[str, Any], root: Path) -> PosteriorContext:
         transform = None
         if TRANSFORM in header["sha256"]:
             transform = Transform(observable, _read_arrays(root, TRANSFORM, header["sha256"]))
+        truncation = header.get("truncation")  # absent in folders of earlier versions
+        if truncation is not None:
+            x = _read_arrays(root, OBSERVATION, header["sha256"])["x"].astype(np.float32)
+            truncation = Truncation.from_dict(truncation, x)
         return PosteriorContext(
             engine=header["engine"],
             prior=Prior.from_dict(header["prior"]),
@@ -215,6 +232,7 @@ def _context_from(header: Mapping[str, Any], root: Path) -> PosteriorContext:
             versions=header["versions"],
             history=None if history is None else TrainingHistory.from_dict(history),
             transform=transform,
+            truncation=truncation,
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise PosteriorFileError(

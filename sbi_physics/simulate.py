@@ -172,6 +172,32 @@ def simulate(
     return simulations
 
 
+@contextlib.contextmanager
+def store_for(
+    simulator: Simulator,
+    store: str | Path | SimulationStore | None,
+    *,
+    prior: Prior,
+    seed: int | None,
+    purpose: str = "train",
+) -> Iterator[SimulationStore]:
+    """Open the store that `simulate` would fill, for several calls of it.
+
+    Args:
+        simulator: The simulator.
+        store: Folder of the store (made if needed), an open store, or None for memory.
+        prior: Prior of round 0.
+        seed: Seed of everything; None takes an existing store's, or a fresh one.
+        purpose: What the simulations are for.
+
+    Raises:
+        StoreMismatchError: If the store was made from something else.
+        StoreLockedError: If another process is writing to it.
+    """
+    with _opened(store, _header(simulator, prior, store, seed, purpose, 0, None)) as opened:
+        yield opened
+
+
 def _fill(
     store: SimulationStore, source: ChunkSource, n: int, executor: Executor, progress: Progress
 ) -> None:

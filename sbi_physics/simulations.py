@@ -207,7 +207,10 @@ class Simulations:
     @property
     def n_simulated(self) -> int:
         """Number of rows, valid or not."""
-        return sum(part.rows for part in self._parts)
+        return sum(
+            part.rows if part.within is None else int(self._rows.inside(i).sum())
+            for i, part in enumerate(self._parts)
+        )
 
     @property
     def n_invalid(self) -> int:
@@ -234,12 +237,11 @@ class Simulations:
     def invalid_theta(self) -> FloatArray:
         """Parameters of the rows left out, shape (n_invalid, d): where does the simulator fail?"""
         found = [np.empty((0, self.prior.d))]
-        for part in self._parts:
+        for i, part in enumerate(self._parts):
             if part.entry.invalid:
                 valid = self._store.read(part.entry, "valid")[: part.rows].astype(np.bool_)
-                found.append(
-                    self._store.read(part.entry, "theta")[: part.rows][~valid].astype(np.float64)
-                )
+                theta = self._store.read(part.entry, "theta")[: part.rows].astype(np.float64)
+                found.append(theta[~valid & self._rows.inside(i)])
         return np.concatenate(found)
 
     def read(self, rows: slice | ArrayLike, *, latents: Sequence[str] | None = None) -> Rows:

@@ -45,6 +45,8 @@ class EngineSpec:
         native_posterior: `"module:function"` called with a native object and a prior, returning a
             `Posterior`; a third parameter `observable`, if it has one, receives the data's
             `Observable` or None.
+        trains: Whether it learns from simulations; references that do not are left out of
+            `sbi-physics run --engine all`.
     """
 
     name: str
@@ -56,3 +58,4 @@ class EngineSpec:
     ecosystem: str = ""
     native_simulator: str = ""
     native_posterior: str = ""
+    trains: bool = True

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -25,7 +24,7 @@ from sbi_physics.errors import ContractError, StoreError
 from sbi_physics.priors import Prior
 from sbi_physics.simulations import Rows, Simulations
 from sbi_physics.simulator import Simulator
-from sbi_physics.store_arrays import LATENTS, MemoryArrays, StoreArrays
+from sbi_physics.store_arrays import LATENTS, MemoryArrays, StoreArrays, described
 from sbi_physics.store_chunk import checksum, chunk_arrays
 from sbi_physics.store_folder import open_to_append, open_to_read, stored_header
 from sbi_physics.store_header import StoreHeader, default_chunk_size, prior_essence, require_equal
@@ -101,12 +100,7 @@ class SimulationStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -173,6 +167,13 @@ class SimulationStore:
             )
         elif prior_essence(asked) != prior_essence(self.header.prior):
             self._index.begin_round(round, asked.to_dict())
+
+    def discard_round(self, round: int) -> None:
+        """Forget a round after the first, its prior and simulations: it can be begun anew."""
+        self._check_writable()
+        if round == 0:
+            raise ContractError("round 0 cannot be discarded: the store was made for it")
+        self._index.discard(round)
 
     def reserve(self, round: int, n: int) -> None:
         """Give the first `n` rows of a round their places, whatever is committed first."""
@@ -276,11 +277,7 @@ class SimulationStore:
                 f"rounds {list(chosen)} of {self._subject} were drawn from different priors; "
                 f"choose rounds of one prior, such as rounds=({chosen[-1]},)"
             )
-        parts = []
-        for (round, chunk), entry in sorted(self._index.entries.items()):
-            rows = entry.rows if n is None else min(entry.rows, n - chunk * self.header.chunk_size)
-            if round in chosen and rows > 0:
-                parts.append(Part(entry, rows))
+        parts = [part for round in chosen for part in self.parts(round, n)]
         drawn_from = self.prior(chosen[0] if chosen else 0)
         if prior is not None:
             require_equal(
@@ -289,6 +286,13 @@ class SimulationStore:
         return Simulations(
             self, parts, rounds=chosen or (0,), prior=prior or drawn_from, simulator=simulator
         )
+
+    def parts(self, round: int, n: int | None = None, within: Prior | None = None) -> list[Part]:
+        """Return the chunks of a round in order, cut to its first `n` rows and to a prior."""
+        size = self.header.chunk_size
+        entries = sorted((k, e) for (r, k), e in self._index.entries.items() if r == round)
+        cut = [(e, e.rows if n is None else min(e.rows, n - k * size)) for k, e in entries]
+        return [Part(entry, rows, within) for entry, rows in cut if rows > 0]
 
     def read(self, entry: ChunkEntry, name: str) -> AnyArray:
         """Read one array of a chunk and verify its checksum.
@@ -360,8 +364,8 @@ class SimulationStore:
         present = self._arrays.latents()
         if self._index.entries and given != present:
             raise ContractError(
-                f"latents of a chunk are {_described(given)}; {self._subject} has "
-                f"{_described(present)}"
+                f"latents of a chunk are {described(given)}; {self._subject} has "
+                f"{described(present)}"
             )
         for name, (row, dtype) in given.items():
             if present.get(name, (row, dtype)) != (row, dtype):
@@ -391,7 +395,3 @@ class SimulationStore:
             "SimulationStore.open(path, 'a').repair() forgets damaged chunks, and the same "
             "simulate call then draws them again, identically"
         )
-
-
-def _described(latents: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {row} {dtype}" for k, (row, dtype) in sorted(latents.items())) or "none"

@@ -349,3 +349,8 @@ def _flush(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def described(latents: Mapping[str, Any]) -> str:
+    """Return the names, row shapes and types of latents as text."""
+    return ", ".join(f"{k} {row} {dtype}" for k, (row, dtype) in sorted(latents.items())) or "none"

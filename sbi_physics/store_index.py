@@ -114,6 +114,10 @@ class StoreIndex:
         """Forget a chunk; its slot stays its own."""
         self._write({"op": "drop", "round": round, "chunk": chunk})
 
+    def discard(self, round: int) -> None:
+        """Forget a round and its prior; its slots stay its own."""
+        self._write({"op": "discard", "round": round})
+
     def _write(self, record: dict[str, Any]) -> None:
         if self._file is not None:
             _append_line(self._file, _encode(record))
@@ -132,6 +136,10 @@ class StoreIndex:
                 self.entries[entry.round, entry.chunk] = entry
             case "drop":
                 self.entries.pop((record["round"], record["chunk"]), None)
+            case "discard":
+                self.priors.pop(record["round"], None)
+                for key in [key for key in self.entries if key[0] == record["round"]]:
+                    del self.entries[key]
             case other:
                 raise StoreError(
                     f"the store's index has a record {other!r} that this version does not know; "

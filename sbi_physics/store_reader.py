@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sbi_physics.priors import Prior
 from sbi_physics.store_arrays import LATENTS
 from sbi_physics.store_index import ChunkEntry
-from sbi_physics.types import AnyArray, IntArray
+from sbi_physics.types import AnyArray, BoolArray, IntArray
 
 if TYPE_CHECKING:
     from sbi_physics.store import SimulationStore
@@ -21,10 +22,11 @@ _PREFIX = f"{LATENTS}/"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The first `rows` rows of a committed chunk."""
+    """The first `rows` rows of a committed chunk, or those of them that lie inside a prior."""
 
     entry: ChunkEntry
     rows: int
+    within: Prior | None = None
 
 
 class ValidRows:
@@ -54,7 +56,7 @@ class ValidRows:
         for i, positions in zip(needed, np.split(order, firsts[1:]), strict=True):
             values = self._chunk(int(i), name)
             local = index[positions] - self._starts[i]
-            if self._parts[i].entry.invalid:
+            if self._is_sparse(self._parts[i]):
                 local = self.kept(int(i))[local]
             if out is None:
                 out = np.empty((len(index), *values.shape[1:]), dtype=values.dtype)
@@ -65,17 +67,30 @@ class ValidRows:
     def _starts(self) -> IntArray:
         """Number of valid rows before each part, and in total; shape (n_parts + 1,)."""
         counts = [
-            part.rows if part.entry.invalid == 0 else len(self.kept(i))
+            len(self.kept(i)) if self._is_sparse(part) else part.rows
             for i, part in enumerate(self._parts)
         ]
         return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
     def kept(self, i: int) -> IntArray:
-        """Positions of the valid rows of part i, which has invalid ones."""
+        """Positions of the valid rows of part i."""
         if i not in self._kept:
             part = self._parts[i]
-            self._kept[i] = np.flatnonzero(self._store.read(part.entry, "valid")[: part.rows])
+            valid = self._store.read(part.entry, "valid")[: part.rows].astype(np.bool_)
+            self._kept[i] = np.flatnonzero(valid & self.inside(i))
         return self._kept[i]
+
+    def inside(self, i: int) -> BoolArray:
+        """Which rows of part i lie where the part looks, valid or not, shape (rows,)."""
+        part = self._parts[i]
+        if part.within is None:
+            return np.ones(part.rows, dtype=np.bool_)
+        theta = self._store.read(part.entry, "theta")[: part.rows]
+        return part.within.contains(theta.astype(np.float64))
+
+    @staticmethod
+    def _is_sparse(part: Part) -> bool:
+        return part.entry.invalid > 0 or part.within is not None
 
     def _chunk(self, i: int, name: str) -> AnyArray:
         """One array of the chunk behind part i; kept, as the next row is often in it too."""

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -142,6 +143,8 @@ class TrainingData:
         observable: What the simulations contain.
         transform: The fitted data transform.
         redraws: Whether epochs are redrawn from latents.
+        checkpoint: Folder where an engine may keep the state of an unfinished training, or None.
+            What it finds there was left by a training on the same data, settings and seed.
 
     Raises:
         TrainingError: If there are too few valid simulations.
@@ -162,6 +165,7 @@ class TrainingData:
         self._simulations = simulations
         self._settings = settings
         self._seed, self._member = seed, 0
+        self.checkpoint: Path | None = None
         self._columns = simulations.parameters.indices(infer)
         n = len(simulations)
         # At least one row is held out; of three or more, two are left to train on.
@@ -194,10 +198,10 @@ class TrainingData:
         """Number of inferred parameters."""
         return self.prior.d
 
-    def member(self, k: int) -> TrainingData:
+    def member(self, k: int, checkpoint: Path | None = None) -> TrainingData:
         """Return a view for member `k` of an ensemble: same split, own shuffles and redraws."""
         view = copy.copy(self)
-        view._member = k
+        view._member, view.checkpoint = k, checkpoint
         return view
 
     def epoch(self, k: int) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ from scipy import special
 
 from sbi_physics.distributions import Uniform
 from sbi_physics.engine import Engine
+from sbi_physics.errors import TrainingError
 from sbi_physics.observables import Observable
 from sbi_physics.parameters import Parameter
 from sbi_physics.posterior import NeuralPosterior, PosteriorContext
@@ -121,3 +122,23 @@ class BoxRatio(RatioPosterior):
         low, high = self.ends(x)
         log_evidence = np.log((special.ndtr(high) - special.ndtr(low)) / 2)
         return (likelihood - log_evidence).sum(axis=-1) + self.scale
+
+
+class SecondEngine(LinearEngine):
+    """The same under another name."""
+
+    name = "second"
+
+
+class VectorlessEngine(LinearEngine):
+    name = "vectorless"
+
+    def supports(self, observable):
+        return "it knows sets only" if observable.kind != "set" else None
+
+
+class FailingEngine(LinearEngine):
+    name = "failing"
+
+    def _train(self, data, context, settings, seed, progress):
+        raise TrainingError("the losses are not finite")

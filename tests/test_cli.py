@@ -14,6 +14,7 @@ from sbi_physics import cli, registry
 from sbi_physics.cli import COMMANDS, main, option_names
 from sbi_physics.errors import PluginWarning, StoreLockedError, TrainingError
 from sbi_physics.study import page
+from sbi_physics.testing.exact import ExactPosterior
 
 SMALL = ["--simulations", "300", "--pairs", "220", "--draws", "99", "--samples", "400"]
 
@@ -128,6 +129,22 @@ def test_doctor_reports_a_healthy_installation(call):
 
 
 # --- the steps --------------------------------------------------------------------------------
+
+
+def test_a_killed_training_leaves_its_state_beside_and_is_continued(call, tmp_path, monkeypatch):
+    store, posterior = tmp_path / "s.zarr", tmp_path / "p"
+    call("simulate", "toy-gaussian", "-n", 300, "-o", store, "--seed", 1)
+    command = ["train", store, "--engine", "exact", "-o", posterior, "--seed", 1]
+
+    def dying(self, folder):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ExactPosterior, "save", dying)
+        assert call(*command)[0] == 130
+    assert (tmp_path / ".p.training" / "inputs.json").is_file()
+    assert call(*command)[0] == 0
+    assert {p.name for p in tmp_path.iterdir()} == {"s.zarr", "p"}
 
 
 def test_the_steps_can_be_taken_one_by_one(call, tmp_path):

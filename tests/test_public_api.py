@@ -62,6 +62,7 @@ PUBLIC = {
     "simulators",
     "to_arviz",
     "train",
+    "truncate",
     "validate",
     "validate_draws",
     "validate_local",

@@ -11,6 +11,7 @@ from sbi_physics.cli import options as opt
 from sbi_physics.cli.terminal import exit_code, say, tell
 
 if TYPE_CHECKING:
+    from sbi_physics.compare import ComparedRun
     from sbi_physics.coverage import Coverage
 
 _PAIRS, _DRAWS = 1000, 999
@@ -202,20 +203,26 @@ def compare(*, runs: Sequence[Path], out: Path | None, as_json: bool) -> None:
     Scores are compared pair by pair where runs were validated on the same pairs: give runs the
     same --seed and number of pairs.
     """
-    from sbi_physics.cli import render
-    from sbi_physics.compare import compare_runs, gather
+    from sbi_physics.compare import gather
     from sbi_physics.errors import ConfigError
-    from sbi_physics.progress import rich_progress
 
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"-o {out}: this is a file; choose another folder")
-    gathered = gather(list(runs))
-    comparison = compare_runs(gathered)
+    show_compared(gather(list(runs)), out, as_json=as_json)
+
+
+def show_compared(runs: Sequence[ComparedRun], out: Path | None, *, as_json: bool = False) -> None:
+    """Print runs side by side and, given a folder, write their common page there."""
+    from sbi_physics.cli import render
+    from sbi_physics.compare import compare_runs
+    from sbi_physics.progress import rich_progress
+
+    comparison = compare_runs(runs)
     page = None
     if out is not None:
         from sbi_physics.report.comparison import write_comparison
 
-        coverages = {run.name: run.coverage for run in gathered}
+        coverages = {run.name: run.coverage for run in runs}
         page = write_comparison(comparison, coverages, out, progress=rich_progress())
     if as_json:
         say(comparison.to_json())

@@ -6,10 +6,14 @@ import contextlib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sbi_physics.cli import options as opt
 from sbi_physics.cli.loading import open_store, read_posterior, simulator_of
 from sbi_physics.cli.terminal import exit_code, say, tell
+
+if TYPE_CHECKING:
+    from sbi_physics.config import RunConfig
 
 
 def simulate_arguments(parser: ArgumentParser) -> None:
@@ -97,7 +101,12 @@ def train(
     n: int | None,
     seed: int | None,
 ) -> None:
-    """Train an engine on a store."""
+    """Train an engine on a store.
+
+    With the same --seed, the same command continues a training that was killed.
+    """
+    import shutil
+
     from sbi_physics import registry
     from sbi_physics.config import parse_assignments
     from sbi_physics.progress import rich_progress
@@ -109,14 +118,17 @@ def train(
     names = tuple(infer or simulations.parameters.interest)
     with _bad_input():
         simulations.parameters.with_interest(names)
+    unfinished = out.parent / f".{out.name}.training"
     posterior = chosen.train(
         simulations,
         resolved,
         infer=names,
         seed=fresh_seed() if seed is None else seed,
         progress=rich_progress(),
+        checkpoint=unfinished,
     )
     posterior.save(out)
+    shutil.rmtree(unfinished)
     say(
         f"{out}: posterior of {', '.join(posterior.prior.names)} by {engine}, trained on "
         f"{len(simulations):,} simulations, seed {posterior.context.seed}"
@@ -128,6 +140,12 @@ def infer_arguments(parser: ArgumentParser) -> None:
     opt.add_posterior_folder(parser)
     opt.add_output(parser, "FILE.nc", "netCDF file to write; ArviZ reads it")
     opt.add_observation(parser)
+    parser.add_argument(
+        "--any-observation",
+        action="store_true",
+        help="accept other observations than the one truncated rounds closed in on: the answer is "
+        "the posterior under the truncated prior",
+    )
     opt.add_samples(parser)
     opt.add_seed(parser)
 
@@ -138,6 +156,7 @@ def infer(
     out: Path,
     observation: str | None,
     fiducial: str | None,
+    any_observation: bool,
     samples: int,
     seed: int | None,
 ) -> None:
@@ -158,6 +177,8 @@ def infer(
     fixed = {} if outer is None else {p.name: p.bounds[0] for p in outer.parameters if p.is_fixed}
     chosen = fresh_seed() if seed is None else seed
     observed = observe(simulator, chosen, observation=observation, fiducial=fiducial, fix=fixed)
+    if not any_observation:
+        posterior.require_valid_for(observed.x, "give --any-observation")
     rng = generator(chosen, "posterior")
     theta = posterior.draw(observed.x[None], samples, rng, progress=rich_progress()).theta[0]
     write_netcdf(out, theta, posterior, x=observed.x)
@@ -171,7 +192,12 @@ def run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "study", metavar="NAME|RUN.YAML", help="name of a simulator, or a run file"
     )
-    parser.add_argument("--engine", metavar="NAME", help="name of the engine (default: sbi-npe)")
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="name of the engine (default: sbi-npe), or all: every one that can be trained on "
+        "these data, on the same simulations and pairs",
+    )
     opt.add_set(parser)
     opt.add_settings(parser)
     opt.add_infer(parser)
@@ -190,6 +216,12 @@ def run_arguments(parser: ArgumentParser) -> None:
             flag, type=opt.integer(least), metavar="N", help=f"{text} (default: by budget)"
         )
     opt.add_observation(parser)
+    parser.add_argument(
+        "--rounds",
+        type=opt.integer(1),
+        metavar="R",
+        help="truncated rounds that close in on the observation (default: 1, none)",
+    )
     opt.add_samples(parser, default=None)
     opt.add_seed(parser)
     opt.add_workers(parser, default=None)
@@ -223,6 +255,7 @@ def run(
     from sbi_physics.config import make_config, parse_assignments, parse_numbers, read_config
     from sbi_physics.progress import rich_progress
     from sbi_physics.study import run as carry_out
+    from sbi_physics.study.engines import ALL
 
     is_file = study.endswith((".yaml", ".yml"))
     base = read_config(study) if is_file else make_config({"simulator": study}, "command line")
@@ -236,9 +269,31 @@ def run(
     )
     if base.settings and config.engine != base.engine:
         tell("run", f"the settings in {study} are for {base.engine}; {config.engine} starts anew")
+    if config.engine == ALL:
+        return _run_all(config, out, strict)
     done = carry_out(config, directory=out, tell=tell, progress=rich_progress())
     render.show_study(done)
     return exit_code(done.coverage.verdict, strict)
+
+
+def _run_all(config: RunConfig, out: Path | None, strict: bool) -> int:
+    """Run every engine; a failure of one is the exit code, but does not hide the others."""
+    from sbi_physics.cli.judging import show_compared
+    from sbi_physics.compare import gather
+    from sbi_physics.errors import TrainingError
+    from sbi_physics.progress import rich_progress
+    from sbi_physics.study import default_directory, run_engines
+
+    directory = default_directory(config) if out is None else out
+    done = run_engines(config, directory, tell=tell, progress=rich_progress())
+    if len(done.studies) > 1:
+        show_compared(gather(done.studies), directory)
+    for study in done.studies.values():
+        say(f"Report of {study.config.engine}: {study.report_path}")
+    if done.failed:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in done.failed.items())
+        raise TrainingError(f"{len(done.failed)} engines did not finish. {reasons}")
+    return max(exit_code(study.coverage.verdict, strict) for study in done.studies.values())
 
 
 def report_arguments(parser: ArgumentParser) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sbi_physics.comparison import Comparison
     from sbi_physics.doctor import Diagnosis
     from sbi_physics.study import ParameterRow, Study
+    from sbi_physics.truncation import Truncation
 
 _COLOURS: Final = {"PASS": "green", "MARGINAL": "yellow", "FAIL": "red"}
 _WIDTH_ELSEWHERE: Final = 140
@@ -25,6 +26,8 @@ _WIDTH_ELSEWHERE: Final = 140
 def show_study(study: Study) -> None:
     """Print the posterior, the verdict, the times and the path of the report."""
     console = _console()
+    if study.posterior.context.truncation is not None:
+        show_rounds(study.posterior.context.truncation)
     show_table(study.table(), study.observation_source)
     coverage = study.coverage
     colour = _COLOURS.get(coverage.verdict, "magenta")
@@ -97,6 +100,28 @@ def show_comparison(comparison: Comparison) -> None:
         Text(
             f"Not calibrated at a false-discovery rate of {comparison.false_discovery_rate:.0%}: "
             + (", ".join(comparison.not_calibrated) or "none")
+        )
+    )
+
+
+def show_rounds(truncation: Truncation) -> None:
+    """Print what every truncated round drew from, simulated and reused."""
+    names = tuple(truncation.rounds[-1].next_box)
+    counts = ["round", "share of prior", "simulated", "reused", "trained on", "loss"]
+    table = _table("Truncated rounds", [*counts, *names, "share left"])
+    for k, done in enumerate(truncation.rounds, start=1):
+        boxes = [_interval(done.box[n]) if n in done.box else "whole prior" for n in names]
+        numbers = (str(k), number(done.volume), f"{done.simulated:,}", f"{done.reused:,}")
+        loss = "" if done.loss is None else f"{done.loss:.3f}"
+        left = number(done.next_volume)
+        table.add_row(*_texts(*numbers, f"{done.trained_on:,}", loss, *boxes, left))
+    console = _console()
+    console.print(table)
+    why = "the box would not halve any more" if truncation.stopped == "converged" else "as asked"
+    console.print(
+        Text(
+            f"Stopped after round {len(truncation.rounds)}: {why}. The posterior holds for this "
+            "observation only."
         )
     )
 

@@ -2,7 +2,8 @@
 
 Networks come from their packages, the loop is ours: data come in batches from a store that may be
 larger than memory and are redrawn at every epoch, which native trainers do not offer. On a CPU the
-result depends on seed and settings only, unless `max_seconds` cuts it short.
+result depends on seed and settings only, unless `max_seconds` cuts it short. Where the data name a
+folder for checkpoints, a training that was killed continues there and ends with the same result.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from sbi_physics.errors import TrainingError
+from sbi_physics.nn.checkpoint import read_checkpoint, write_checkpoint
 from sbi_physics.nn.settings import OptimizerSettings
 from sbi_physics.progress import Progress
 from sbi_physics.training import Batch, TrainingHistory
@@ -35,6 +38,20 @@ _ONE_CYCLE_START = 0.04
 _LAST_RATE = 1e-3
 _PLATEAU_FACTOR = 0.5
 _MAX_SKIPPED = 0.01
+
+_CHECKPOINT_SECONDS = 10.0
+"""Least time between two checkpoints: about what a kill costs."""
+
+_COUNTS = (
+    "best_epoch",
+    "last_improvement",
+    "last_reduction",
+    "level",
+    "scale",
+    "skipped",
+    "steps",
+    "stopped",
+)
 
 
 class BatchSource(Protocol):
@@ -66,7 +83,8 @@ def fit(
         loss: Training loss of a batch.
         data: Where batches come from.
         settings: Optimiser settings.
-        seed: Seed of dropout and of random pairs; the generators are restored afterwards.
+        seed: Seed of dropout and of random pairs; the generators are restored afterwards. An
+            engine that trains several networks gives each its own: checkpoints are named by it.
         progress: Where epochs are shown.
         validation_loss: Loss of a held-out batch; default `loss`.
 
@@ -74,10 +92,17 @@ def fit(
         TrainingError: If losses stop being finite.
     """
     run = _Run(network, loss, validation_loss or loss, data, settings)
+    # Only `TrainingData` names a folder; other sources of batches need not.
+    folder: Path | None = getattr(data, "checkpoint", None)
+    file = None if folder is None else folder / f"{seed}.safetensors"
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), _threads(settings.threads):
         torch.manual_seed(seed)
         with progress.task("training", settings.max_epochs, "epoch") as task:
+            if file is not None and run.resume(file):
+                task.advance(len(run.validation), "resumed")
             for note in run.epochs():
+                if file is not None:
+                    run.save(file)
                 task.advance(1, note)
     return run.finish()
 
@@ -112,22 +137,60 @@ class _Run:
         self.level, self.last_improvement = math.inf, -1
         self.last_reduction = 0
         self.steps = self.skipped = 0
-        self.stopped = "max_epochs"
+        self.stopped = ""
+        self.saved = self.start
 
     def epochs(self) -> Iterator[str]:
         """Run epochs until a criterion stops them, yielding a note after each."""
-        for k in range(self.settings.max_epochs):
+        while not self.stopped:
+            k = len(self.validation)
             self.training.append(self._train_epoch(k))
             self._keep_best(k, self._validate())
-            yield f"loss {self.validation[-1]:.3f} (best {self.validation[self.best_epoch]:.3f})"
             if self._out_of_time():
                 self.stopped = "max_seconds"
-                return
-            if k - self.last_improvement >= self.settings.stop_after_epochs:
+            elif k - self.last_improvement >= self.settings.stop_after_epochs:
                 self.stopped = "converged"
-                return
-            if self.settings.schedule == "plateau":
+            elif k + 1 == self.settings.max_epochs:
+                self.stopped = "max_epochs"
+            elif self.settings.schedule == "plateau":
                 self._reduce_on_plateau(k)
+            yield f"loss {self.validation[-1]:.3f} (best {self.validation[self.best_epoch]:.3f})"
+
+    def save(self, file: Path) -> None:
+        """Write what later epochs depend on, if it is time or training has ended."""
+        now = time.perf_counter()
+        if not self.stopped and now - self.saved < _CHECKPOINT_SECONDS:
+            return
+        tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{i}/{k}": v for k, v in values.items()}
+        tensors["random"] = torch.get_rng_state()
+        record = {name: getattr(self, name) for name in _COUNTS}
+        losses = {"training": self.training, "validation": self.validation}
+        write_checkpoint(file, tensors, {**record, **losses, "seconds": now - self.start})
+        self.saved = time.perf_counter()
+
+    def resume(self, file: Path) -> bool:
+        """Continue from a checkpoint, if there is one."""
+        found = read_checkpoint(file)
+        if found is None:
+            return False
+        tensors, record = found
+        self.network.load_state_dict(_below("network", tensors))
+        self.best = _below("best", tensors)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _below("optimizer", tensors).items():
+            i, _, key = name.partition("/")
+            state.setdefault(int(i), {})[key] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["random"])
+        for name in _COUNTS:
+            setattr(self, name, record[name])
+        self.training, self.validation = record["training"], record["validation"]
+        self.start -= record["seconds"]
+        return True
 
     def finish(self) -> TrainingHistory:
         """Put the best weights back and return the history."""
@@ -217,6 +280,11 @@ def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return a batch's arrays as tensors sharing their memory."""
     weight = None if batch.weight is None else torch.from_numpy(batch.weight)
     return torch.from_numpy(batch.u), torch.from_numpy(batch.x), weight
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
 @contextlib.contextmanager

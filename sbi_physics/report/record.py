@@ -11,6 +11,7 @@ from sbi_physics.observables import Observable
 from sbi_physics.priors import Prior
 from sbi_physics.simulator import SimulatorIdentity
 from sbi_physics.training import TrainingHistory
+from sbi_physics.truncation import Truncation
 from sbi_physics.types import DataArray, FloatArray
 
 
@@ -64,6 +65,7 @@ class ReportInput:
             `samples` do not know correlations (marginal posteriors).
         predictive: Data simulated from posterior draws, shape (n, *observable.shape).
         history: Loss curves, if anything was trained.
+        truncation: Truncated rounds, if there were any.
         n_simulations: Number of valid training simulations.
         n_invalid: Number of training simulations that failed.
         seconds: Wall-clock time of each stage, by name.
@@ -91,6 +93,7 @@ class ReportInput:
     pair_samples: Mapping[tuple[str, ...], FloatArray] = field(default_factory=dict)
     predictive: DataArray | None = None
     history: TrainingHistory | None = None
+    truncation: Truncation | None = None
     n_simulations: int = 0
     n_invalid: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -5,6 +5,7 @@
       simulations.zarr    training simulations
       pairs.zarr          fresh simulations for validation
       posterior/          the trained posterior
+      rounds/             the posterior of every truncated round, if there are any
       samples.nc          posterior samples for the observation (ArviZ netCDF)
       coverage.json       the verdict, with every test
       figures/*.png       figures
@@ -23,12 +24,21 @@ from typing import Any, Final
 from sbi_physics.config import RunConfig, make_config, read_config
 from sbi_physics.progress import Progress, rich_progress
 from sbi_physics.simulator import Simulator
+from sbi_physics.study.engines import EngineStudies, run_engines
 from sbi_physics.study.record import Study
 from sbi_physics.study.stages import Tell
 from sbi_physics.study.table import ParameterRow
 from sbi_physics.study.work import carry_out, load_study
 
-__all__ = ["ParameterRow", "Study", "Tell", "load_study", "run"]
+__all__ = [
+    "EngineStudies",
+    "ParameterRow",
+    "Study",
+    "Tell",
+    "load_study",
+    "run",
+    "run_engines",
+]
 
 _LOGGER: Final = logging.getLogger(__name__)
 

@@ -27,6 +27,9 @@ SCHEMA: Final = 1
 STAGES: Final = ("simulate", "train", "infer", "pairs", "validate", "report")
 """In the order in which they are done."""
 
+ROUNDS: Final = "rounds"
+"""Folder with the posterior of every truncated round."""
+
 _WORK: Final = ".writing"
 
 
@@ -139,6 +142,8 @@ def remove_leftovers(directory: Path) -> None:
     for pattern in (f".*{_WORK}*", ".posterior.writing-*", ".posterior.old-*"):
         for path in directory.glob(pattern):
             remove(path)
+    for path in (directory / ROUNDS).glob(".[0-9]*"):
+        remove(path)
 
 
 def digest(inputs: Mapping[str, Any]) -> str:

@@ -73,6 +73,7 @@ def _record(work: Workplace, study: Study) -> ReportInput:
         pair_samples=_pair_samples(plan, posterior),
         predictive=_predictive(plan, study.samples) if len(posterior.blocks) == 1 else None,
         history=posterior.context.history,
+        truncation=posterior.context.truncation,
         n_simulations=len(study.simulations),
         n_invalid=study.simulations.n_invalid,
         seconds=work.ledger.seconds,

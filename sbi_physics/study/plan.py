@@ -82,7 +82,7 @@ def make_plan(config: RunConfig, seed: int, simulator: Simulator | None = None) 
         ConfigError: If choices contradict each other.
         DataFileError: If the observation's file is missing.
     """
-    chosen = simulator or _make_simulator(config)
+    chosen = simulator or make_simulator(config)
     _check_version(config, chosen)
     if config.budget not in chosen.budgets:
         raise unknown_name(f"budget of {chosen.name!r}", config.budget, chosen.budgets)
@@ -194,7 +194,8 @@ def inferred_truth(observed: Observed, names: tuple[str, ...]) -> FloatArray | N
     return np.array([observed.truth[n] for n in names], dtype=np.float64)
 
 
-def _make_simulator(config: RunConfig) -> Simulator:
+def make_simulator(config: RunConfig) -> Simulator:
+    """Return the simulator of a configuration, with what its observation implies."""
     implied: Mapping[str, object] = {}
     if config.observation is not None:
         path = expand_path(config.observation, "observation")

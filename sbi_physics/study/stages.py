@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sbi_physics.config import expand_path
 from sbi_physics.coverage import Coverage
@@ -14,11 +14,13 @@ from sbi_physics.errors import StoreMismatchError
 from sbi_physics.interop import write_netcdf
 from sbi_physics.posterior import Posterior
 from sbi_physics.posterior_files import load_posterior
+from sbi_physics.priors import Prior
 from sbi_physics.progress import Progress
 from sbi_physics.seeding import generator
 from sbi_physics.simulate import simulate
-from sbi_physics.store import Simulations
+from sbi_physics.store import Simulations, SimulationStore
 from sbi_physics.study.ledger import (
+    ROUNDS,
     Ledger,
     array_digest,
     digest,
@@ -29,11 +31,16 @@ from sbi_physics.study.ledger import (
 )
 from sbi_physics.study.plan import Plan
 from sbi_physics.study.samples import read_samples
+from sbi_physics.truncate import training_simulations, truncate
+from sbi_physics.truncation import TruncationRound
 from sbi_physics.types import FloatArray
 from sbi_physics.validate import validate
 
 Tell = Callable[[str, str], None]
 """Receives the name of a stage and one line about it."""
+
+TRAINING_STORE: Final = "simulations.zarr"
+PAIRS_STORE: Final = "pairs.zarr"
 
 T = TypeVar("T")
 
@@ -95,17 +102,92 @@ class Workplace:
 
 def simulate_training(work: Workplace) -> Simulations:
     """Fill the training store: the run's own, or one shared between runs."""
-    shared = work.plan.config.simulations_store
+    plan = work.plan
+    return _simulate(work, "simulate", "train", plan.n_simulations, plan.prior)
+
+
+def simulate_pairs(work: Workplace, posterior: Posterior) -> Simulations:
+    """Simulate the fresh pairs that the posterior is validated on, from its own prior."""
+    plan = work.plan
+    prior = plan.prior if plan.config.rounds == 1 else posterior.context.simulation_prior
+    assert prior is not None
+    return _simulate(work, "pairs", "pairs", plan.n_pairs, prior)
+
+
+def store_path(plan: Plan, directory: Path, purpose: str) -> tuple[Path, bool]:
+    """Return where the training simulations or pairs are, and whether runs share them."""
+    config = plan.config
+    shared = config.simulations_store if purpose == "train" else config.pairs_store
     if shared is not None:
-        path = expand_path(shared, "shared store")
-        return _simulate(work, "simulate", "train", work.plan.n_simulations, path, shared=True)
-    path = work.directory / "simulations.zarr"
-    return _simulate(work, "simulate", "train", work.plan.n_simulations, path)
+        return expand_path(shared, "shared store"), True
+    return directory / (TRAINING_STORE if purpose == "train" else PAIRS_STORE), False
 
 
-def simulate_pairs(work: Workplace) -> Simulations:
-    """Simulate the fresh pairs that the posterior is validated on."""
-    return _simulate(work, "pairs", "pairs", work.plan.n_pairs, work.directory / "pairs.zarr")
+def train_in_rounds(work: Workplace, first: Simulations) -> tuple[Posterior, Simulations]:
+    """Train in truncated rounds; returns the last posterior and what it was trained on.
+
+    Args:
+        work: Plan and record.
+        first: The simulations of the first round.
+    """
+    plan, folder = work.plan, work.directory / "posterior"
+    inputs = {
+        "simulations": first.digest(),
+        "engine": plan.engine.name,
+        "settings": plan.settings.model_dump(mode="json"),
+        "infer": plan.infer,
+        "seed": plan.seed,
+        "observation": array_digest(plan.observed.x),
+        "rounds": plan.config.rounds,
+        "epsilon": plan.config.epsilon,
+    }
+
+    def close_in(announce: bool) -> Posterior:
+        posterior = truncate(
+            plan.simulator,
+            plan.observed.x,
+            plan.engine,
+            rounds=plan.config.rounds,
+            simulations=plan.n_simulations,
+            epsilon=plan.config.epsilon,
+            settings=plan.settings,
+            infer=plan.infer,
+            prior=plan.prior,
+            seed=plan.seed,
+            workers=plan.config.workers,
+            store=work.directory / TRAINING_STORE,
+            folder=work.directory / ROUNDS,
+            replace_rounds=True,
+            on_round=(lambda r: work.tell("train", _about(r))) if announce else None,
+            progress=work.progress,
+        )
+        if announce:
+            posterior.save(folder)
+        return posterior
+
+    def load() -> Posterior:
+        # Every round is finished: this loads them, and makes again what was deleted of the store.
+        close_in(False)
+        return load_posterior(folder)
+
+    posterior = work.stage(
+        "train",
+        inputs,
+        folder,
+        announce=f"{plan.engine.name} in at most {plan.config.rounds} rounds of "
+        f"{plan.n_simulations:,} simulations ({', '.join(plan.infer)})",
+        work=lambda: close_in(True),
+        load=load,
+    )
+    with SimulationStore.open(work.directory / TRAINING_STORE, "r") as store:
+        return posterior, training_simulations(posterior, store, simulator=plan.simulator)
+
+
+def _about(done: TruncationRound) -> str:
+    return (
+        f"{done.volume:.3g} of the prior: {done.simulated:,} simulations, {done.reused:,} reused; "
+        f"{done.next_volume:.3g} is left"
+    )
 
 
 def train_posterior(work: Workplace, simulations: Simulations) -> Posterior:
@@ -120,10 +202,17 @@ def train_posterior(work: Workplace, simulations: Simulations) -> Posterior:
     }
 
     def make() -> Posterior:
+        unfinished = work.directory / ".training"
         posterior = plan.engine.train(
-            simulations, plan.settings, infer=plan.infer, seed=plan.seed, progress=work.progress
+            simulations,
+            plan.settings,
+            infer=plan.infer,
+            seed=plan.seed,
+            progress=work.progress,
+            checkpoint=unfinished,
         )
         posterior.save(folder)
+        remove(unfinished)
         return posterior
 
     return work.stage(
@@ -205,16 +294,21 @@ def validate_posterior(
 
 
 def _simulate(
-    work: Workplace, stage: str, purpose: str, n: int, path: Path, *, shared: bool = False
+    work: Workplace,
+    stage: str,
+    purpose: str,
+    n: int,
+    prior: Prior,
 ) -> Simulations:
     plan = work.plan
+    path, shared = store_path(plan, work.directory, purpose)
 
     def fill() -> Simulations:
         return simulate(
             plan.simulator,
             n,
             store=path,
-            prior=plan.prior,
+            prior=prior,
             seed=plan.seed,
             workers=plan.config.workers,
             purpose=purpose,
@@ -232,7 +326,7 @@ def _simulate(
 
     inputs = {
         "simulator": plan.simulator.identity.to_dict(),
-        "prior": plan.prior.digest(),
+        "prior": prior.digest(),
         "seed": plan.seed,
         "n": n,
         "store": str(path.resolve()) if shared else path.name,

@@ -13,6 +13,7 @@ from sbi_physics.config import RunConfig, dump_config, expand_path, read_config
 from sbi_physics.coverage import Coverage
 from sbi_physics.engine import package_versions
 from sbi_physics.errors import ConfigError
+from sbi_physics.posterior import Posterior
 from sbi_physics.posterior_files import load_posterior
 from sbi_physics.progress import SILENT, Progress
 from sbi_physics.seeding import fresh_seed
@@ -25,6 +26,7 @@ from sbi_physics.study.page import write_page
 from sbi_physics.study.plan import Plan, inferred_truth, make_plan
 from sbi_physics.study.record import Study
 from sbi_physics.study.samples import read_samples
+from sbi_physics.truncate import training_simulations
 
 RUN_FILE: Final = "run.yaml"
 _LOCK: Final = ".lock"
@@ -68,9 +70,14 @@ def carry_out(
         tell("run", f"{plan.simulator.name} with {plan.engine.name} in {directory}")
         tell("run", f"seed {plan.seed} ({origin})")
         simulations = stages.simulate_training(work)
-        posterior = stages.train_posterior(work, simulations)
+        if plan.config.rounds > 1:
+            posterior, simulations = stages.train_in_rounds(work, simulations)
+        else:
+            posterior = stages.train_posterior(work, simulations)
+        record = posterior.context.truncation
+        work.ledger.note(truncation=None if record is None else record.to_dict())
         samples = stages.infer(work, posterior)
-        pairs = stages.simulate_pairs(work)
+        pairs = stages.simulate_pairs(work, posterior)
         coverage = stages.validate_posterior(work, posterior, simulations, pairs)
         work.ledger.note(verdict=coverage.verdict, labels=list(coverage.labels))
         study = Study(
@@ -128,14 +135,12 @@ def _load(directory: Path) -> tuple[Plan, Study]:
         )
     plan = make_plan(config, fresh_seed())
     posterior = load_posterior(directory / "posterior")
-    shared = plan.config.simulations_store
-    own = directory / "simulations.zarr"
-    training = own if shared is None else expand_path(shared, "shared store")
+    training, pairs = (stages.store_path(plan, directory, p)[0] for p in ("train", "pairs"))
     study = Study(
         directory=directory,
         config=plan.config,
-        simulations=_open(training, plan.n_simulations, plan),
-        pairs=_open(directory / "pairs.zarr", plan.n_pairs, plan),
+        simulations=_training(training, plan, posterior),
+        pairs=_first_round(pairs, plan.n_pairs, plan),
         posterior=posterior,
         observation=plan.observed.x,
         observation_source=plan.observed.source,
@@ -148,9 +153,17 @@ def _load(directory: Path) -> tuple[Plan, Study]:
     return plan, study
 
 
-def _open(path: Path, n: int, plan: Plan) -> Simulations:
+def _training(path: Path, plan: Plan, posterior: Posterior) -> Simulations:
+    if posterior.context.truncation is None:
+        return _first_round(path, plan.n_simulations, plan)
     with SimulationStore.open(path, "r") as store:
-        return store.simulations(n=n, simulator=plan.simulator)
+        return training_simulations(posterior, store, simulator=plan.simulator)
+
+
+def _first_round(path: Path, n: int, plan: Plan) -> Simulations:
+    # Rounds of a former run of the same directory may follow it.
+    with SimulationStore.open(path, "r") as store:
+        return store.simulations((0,), n=n, simulator=plan.simulator)
 
 
 def _choose_seed(config: RunConfig, directory: Path) -> tuple[int, str]:

@@ -39,5 +39,6 @@ def sbi_physics_engines() -> list[EngineSpec]:
             "exact",
             "Exact posteriors of simulators that know them (toys); trains nothing.",
             "sbi_physics.testing.exact:ExactEngine",
+            trains=False,
         )
     ]

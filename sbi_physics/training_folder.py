@@ -1,0 +1,79 @@
+"""What a killed training leaves behind, and the next one continues from.
+
+    <folder>/inputs.json       what is trained: engine, settings, seed, simulations, versions
+    <folder>/<k>/posterior/    member k of an ensemble, finished
+    <folder>/<k>/state/        the state of member k while it trains, written by the engine
+
+Other inputs empty the folder. Whoever asks for it removes it when the posterior is safe.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sbi_physics.errors import TrainingError
+from sbi_physics.posterior import Posterior, PosteriorContext
+from sbi_physics.posterior_files import HEADER, load_posterior
+
+if TYPE_CHECKING:
+    from sbi_physics.engine import Engine
+
+_INPUTS: Final = "inputs.json"
+
+
+class TrainingFolder:
+    """A folder that belongs to one training.
+
+    Args:
+        path: The folder; made if needed.
+        context: What is trained. Another one than last time empties the folder.
+
+    Raises:
+        TrainingError: If the folder holds something else.
+    """
+
+    def __init__(self, path: Path, context: PosteriorContext) -> None:
+        self.path = path
+        inputs = {
+            "engine": context.engine,
+            "settings": dict(context.settings),
+            "seed": context.seed,
+            "infer": list(context.prior.names),
+            "simulations": context.simulations["digest"],
+            "versions": dict(context.versions),
+        }
+        text = json.dumps(inputs, sort_keys=True, indent=1)
+        file = path / _INPUTS
+        if path.exists() and not file.is_file() and any(path.iterdir()):
+            raise TrainingError(
+                f"{path} exists and holds no interrupted training (no {_INPUTS}); choose another "
+                "folder for the checkpoint"
+            )
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            self.remove()
+            path.mkdir(parents=True)
+            partial = path / f".{_INPUTS}"
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(file)
+
+    def state(self, k: int) -> Path:
+        """Folder for the state of member `k`."""
+        return self.path / str(k) / "state"
+
+    def finished(self, k: int, engine: Engine) -> Posterior | None:
+        """Member `k`, if it was finished."""
+        folder = self.path / str(k) / "posterior"
+        return load_posterior(folder, engine=engine) if (folder / HEADER).is_file() else None
+
+    def keep(self, k: int, member: Posterior) -> None:
+        """Store a finished member, whose state is needed no more."""
+        member.save(self.path / str(k) / "posterior")
+        shutil.rmtree(self.state(k), ignore_errors=True)
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        if self.path.exists():
+            shutil.rmtree(self.path)
