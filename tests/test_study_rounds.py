@@ -39,7 +39,7 @@ class Log(list):
         return [stage for stage, line in self if line.startswith("done")]
 
 
-def write_nothing(report, folder: Path) -> None:
+def write_nothing(report, folder: Path, progress) -> None:
     (folder / "figures").mkdir()
     (folder / "report.html").write_text("<html>")
 
@@ -254,6 +254,18 @@ def test_all_engines_run_on_the_same_simulations_and_pairs(engines, tmp_path):
     assert again.done == []
 
 
+def test_all_engines_end_in_one_page(engines, call, tmp_path):
+    engines("linear", "second")
+    folder = tmp_path / "all"
+    code, out, _ = call(
+        "run", "toy-gaussian", "--engine", "all", "--seed", 1, *FLAGS, "-o", folder
+    )
+    assert code == 0
+    assert "NLL differences, pair by pair" in out
+    assert f"Page: {folder / 'compare.html'}" in out.replace("\n", "")
+    assert (folder / "compare.html").is_file()
+
+
 def test_an_engine_that_fails_leaves_the_others_alone(engines, call, tmp_path):
     engines("failing", "linear")
     code, out, err = call(
@@ -261,7 +273,7 @@ def test_an_engine_that_fails_leaves_the_others_alone(engines, call, tmp_path):
     )
     assert code == 3
     assert "1 engines did not finish. failing: the losses are not finite" in err
-    assert "NLL" in out
+    assert "Report of linear" in out
     assert str(tmp_path / "all" / "linear" / "report.html") in out
     assert "exact is left out: it trains nothing" in err
 
