@@ -9,7 +9,6 @@ of "not calibrated" is controlled by the step-up rule of Benjamini and Hochberg 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Final, Self
 from sbi_physics.coverage import Coverage, read_json
 from sbi_physics.diagnostics.information import Score, paired_difference
 from sbi_physics.diagnostics.json_numbers import from_record, to_record
+from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
 from sbi_physics.errors import ValidationError, unknown_name
 
 SCHEMA: Final = 1
@@ -94,7 +94,7 @@ class PairedDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(JsonRecord):
     """Several runs side by side.
 
     Attributes:
@@ -208,13 +208,6 @@ class Comparison:
             ],
         }
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the record as JSON text and, if a path is given, write it there."""
-        text = json.dumps(self.to_dict(), allow_nan=False, indent=1)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`.
@@ -222,11 +215,7 @@ class Comparison:
         Raises:
             ValidationError: If the schema is another one or entries are missing.
         """
-        if data.get("schema") != SCHEMA:
-            raise ValidationError(
-                f"comparison has schema {data.get('schema')!r}; this version of sbi-physics reads "
-                f"schema {SCHEMA}"
-            )
+        check_schema(data, "comparison", SCHEMA)
         try:
             return cls(
                 table=tuple(_row(r) for r in data["table"]),

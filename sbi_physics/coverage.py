@@ -24,6 +24,7 @@ from sbi_physics.diagnostics.expected_coverage import (
 )
 from sbi_physics.diagnostics.information import Score
 from sbi_physics.diagnostics.json_numbers import from_list, from_record, to_list, to_record
+from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
 from sbi_physics.diagnostics.verdict import ALPHA, ALPHA_WARNING, Effect, TestResult
 from sbi_physics.errors import ValidationError, unknown_name
 from sbi_physics.priors import Prior
@@ -92,7 +93,7 @@ class Recovery:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coverage:
+class Coverage(JsonRecord):
     """The result of a validation.
 
     Attributes:
@@ -298,13 +299,6 @@ class Coverage:
             },
         }
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the record as JSON text and, if a path is given, write it there."""
-        text = json.dumps(self.to_dict(), allow_nan=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`.
@@ -312,11 +306,7 @@ class Coverage:
         Raises:
             ValidationError: If the schema is another one or entries are missing.
         """
-        if data.get("schema") not in _READABLE:
-            raise ValidationError(
-                f"coverage record has schema {data.get('schema')!r}; this version of sbi-physics "
-                f"reads schemas {', '.join(map(str, _READABLE))}"
-            )
+        check_schema(data, "coverage record", *_READABLE)
         try:
             return cls(**_decoded(data))
         except KeyError as error:

@@ -6,17 +6,16 @@ or a few, with the pairs around them as witnesses. See `diagnostics.lc2st` for t
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.diagnostics.json_numbers import from_list, to_list
+from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
 from sbi_physics.diagnostics.lc2st import N_NULL, LocalTest, local_c2st, standardised
 from sbi_physics.diagnostics.uniformity import holm
 from sbi_physics.diagnostics.verdict import ALPHA, ALPHA_WARNING
@@ -82,7 +81,7 @@ class LocalResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LocalValidation:
+class LocalValidation(JsonRecord):
     """The result of a local validation.
 
     Attributes:
@@ -137,13 +136,6 @@ class LocalValidation:
             ],
         }
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the record as JSON text and, if a path is given, write it there."""
-        text = json.dumps(self.to_dict(), allow_nan=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`.
@@ -151,11 +143,7 @@ class LocalValidation:
         Raises:
             ValidationError: If the schema is another one.
         """
-        if data.get("schema") != SCHEMA:
-            raise ValidationError(
-                f"local validation has schema {data.get('schema')!r}; this version of sbi-physics "
-                f"reads schema {SCHEMA}"
-            )
+        check_schema(data, "local validation", SCHEMA)
         results = tuple(
             LocalResult(
                 **{name: r[name] for name in _PLAIN},

@@ -18,17 +18,16 @@ WALDO (arXiv:2205.15680) needs nothing but mean and covariance of the posterior,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
-from pathlib import Path
 from typing import Any, Final, Self
 
 import numpy as np
 
 from sbi_physics.diagnostics.bands import clopper_pearson
 from sbi_physics.diagnostics.json_numbers import from_list, to_list
+from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
 from sbi_physics.errors import ValidationError
 from sbi_physics.types import BoolArray, FloatArray
 
@@ -38,7 +37,7 @@ _RIDGE = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class FrequentistCoverage:
+class FrequentistCoverage(JsonRecord):
     """How often a region contains the truth, at fixed true parameters.
 
     Attributes:
@@ -106,13 +105,6 @@ class FrequentistCoverage:
             **arrays,
         }
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the record as JSON text and, if a path is given, write it there."""
-        text = json.dumps(self.to_dict(), allow_nan=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`.
@@ -120,11 +112,7 @@ class FrequentistCoverage:
         Raises:
             ValidationError: If the schema is another one.
         """
-        if data.get("schema") != SCHEMA:
-            raise ValidationError(
-                f"frequentist coverage has schema {data.get('schema')!r}; this version of "
-                f"sbi-physics reads schema {SCHEMA}"
-            )
+        check_schema(data, "frequentist coverage", SCHEMA)
         return cls(
             region=data["region"],
             names=tuple(data["names"]),

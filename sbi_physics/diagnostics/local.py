@@ -12,10 +12,8 @@ Bayesian posterior are not uniform (see `frequentist`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 import numpy as np
@@ -25,6 +23,7 @@ from scipy import special
 from sbi_physics.diagnostics.bands import clopper_pearson
 from sbi_physics.diagnostics.expected_coverage import central_credibility
 from sbi_physics.diagnostics.json_numbers import from_record, to_record
+from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
 from sbi_physics.diagnostics.uniformity import Z95, anderson_darling, holm, location_scale
 from sbi_physics.errors import ValidationError
 from sbi_physics.types import FloatArray, IntArray
@@ -85,7 +84,7 @@ class LocalCell:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalMap:
+class LocalMap(JsonRecord):
     """Calibration as a function of features of the data.
 
     Attributes:
@@ -148,13 +147,6 @@ class LocalMap:
             "cells": [to_record(asdict(c)) for c in self.cells],
         }
 
-    def to_json(self, path: str | Path | None = None) -> str:
-        """Return the record as JSON text and, if a path is given, write it there."""
-        text = json.dumps(self.to_dict(), allow_nan=False)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`.
@@ -162,11 +154,7 @@ class LocalMap:
         Raises:
             ValidationError: If the schema is another one.
         """
-        if data.get("schema") != SCHEMA:
-            raise ValidationError(
-                f"local map has schema {data.get('schema')!r}; this version of sbi-physics reads "
-                f"schema {SCHEMA}"
-            )
+        check_schema(data, "local map", SCHEMA)
         return cls(
             cells=tuple(LocalCell(**from_record(c, text=_TEXT)) for c in data["cells"]),
             p_global=data["p_global"],
