@@ -362,7 +362,7 @@ def test_a_native_posterior_is_asked_for_all_parameters_and_then_for_those_of_in
     class Native:
         __module__ = "somewhere.inference"
 
-    def wrap(native, prior):
+    def wrap(native, prior, observable):
         asked.append(prior.names)
         if len(prior.names) == 2:
             raise ContractError("the network has 1 parameter, the prior 2")
