@@ -149,9 +149,14 @@ def test_every_figure_is_shown_and_has_words(browser, pages, page):
     )
 
 
+# A change of medium makes the browser load another source, and decoding fails until it is there.
 CORNER = """(async () => {
   const i = document.querySelector("figure img"), c = document.createElement("canvas");
-  await i.decode(); c.width = c.height = 4;
+  for (let tries = 50; ; tries--) {
+    try { await i.decode(); break; }
+    catch (error) { if (!tries) throw error; await new Promise(wait => setTimeout(wait, 100)); }
+  }
+  c.width = c.height = 4;
   const p = c.getContext("2d"); p.drawImage(i, 0, 0, 4, 4, 0, 0, 4, 4);
   return p.getImageData(1, 1, 1, 1).data[0]})()"""
 

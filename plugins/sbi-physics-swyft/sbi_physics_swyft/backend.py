@@ -40,7 +40,7 @@ def import_swyft() -> ModuleType:
     found = sys.modules.get("swyft")
     if found is not None and hasattr(found, "LogRatioEstimator_1dim"):
         return found
-    with preserve_state(), _silent_loggers(), _simps():
+    with preserve_state(), _import_path(), _silent_loggers(), _simps():
         warnings.simplefilter("ignore")  # deprecations of pkg_resources, for its maintainers
         try:
             return importlib.import_module("swyft")
@@ -49,6 +49,16 @@ def import_swyft() -> ModuleType:
                 f"swyft cannot be imported ({error}); it works with: pip install 'swyft==0.4.5' "
                 "'pytorch-lightning==1.9.5' 'setuptools<81'"
             ) from error
+
+
+@contextlib.contextmanager
+def _import_path() -> Iterator[None]:
+    """Take back what `pkg_resources` appends: packages bundled with setuptools, for itself."""
+    before = list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 @contextlib.contextmanager
