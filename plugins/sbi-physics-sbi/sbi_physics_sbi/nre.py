@@ -42,6 +42,9 @@ class RatioSettings(NetworkSettings):
     classifier: Literal["resnet", "mlp"] = Field("resnet", description="Classifier of sbi.")
     hidden_features: int = Field(64, ge=1, description="Width of the classifier.")
     num_blocks: int = Field(2, ge=1, le=12, description="Residual blocks of the classifier.")
+    dropout: float = Field(
+        0.02, ge=0, lt=1, description="Dropout rate in the summary network and the classifier."
+    )
     variant: Literal["A", "B", "C"] = Field(
         "B",
         description="Loss: A binary cross-entropy, B one of K + 1, C one of K + 1 or none. B "
