@@ -103,8 +103,8 @@ wheels: $(STAMP) ## build the wheel of every distribution into dist/
 # Catches undeclared dependencies, files missing from a wheel and imports between plugins.
 ALONE := build/alone-$(NAME)
 .PHONY: test-alone
-test-alone: ## NAME=core, alp, bayesflow, sbi or swyft: that wheel alone, in a fresh environment
-	@test "$(NAME)" = core -o -d "plugins/sbi-physics-$(NAME)" || { echo "usage: make test-alone NAME=core|alp|bayesflow|sbi|swyft" >&2; exit 2; }
+test-alone: ## NAME=core, alp, bayesflow, sbi, smeft or swyft: that wheel alone, in a fresh environment
+	@test "$(NAME)" = core -o -d "plugins/sbi-physics-$(NAME)" || { echo "usage: make test-alone NAME=core|alp|bayesflow|sbi|smeft|swyft" >&2; exit 2; }
 	rm -rf $(ALONE)
 	"$(PYTHON)" -m venv $(ALONE)/venv
 	$(ALONE)/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w $(ALONE)/dist \

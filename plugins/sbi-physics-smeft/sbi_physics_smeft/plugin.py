@@ -1,0 +1,18 @@
+"""What this plugin offers, as data: nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from sbi_physics import SimulatorSpec, hookimpl
+
+
+@hookimpl
+def sbi_physics_simulators() -> list[SimulatorSpec]:
+    """Return the simulators of this plugin."""
+    return [
+        SimulatorSpec(
+            name="smeft-toy",
+            summary="1-d toy of effective field theory: background plus theta^2 signal, exact",
+            target="sbi_physics_smeft.smeft_toy:SmeftToy",
+            references=("arXiv:2410.07315",),
+        ),
+    ]
