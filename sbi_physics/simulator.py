@@ -111,7 +111,10 @@ class Simulator(ABC):
         summary: One line.
         citation: What to cite when using it.
         Options: Pydantic model of the options; the CLI, run files and docs show its fields. Put
-            the unit of a number in `json_schema_extra={"unit": ...}`.
+            the unit of a number in `json_schema_extra={"unit": ...}`. An option that joins a
+            released simulator, with a default that changes nothing, has
+            `json_schema_extra={"later": True}`: at its default it is no part of the identity, so
+            that stores made before it existed still match.
         observe_only: Two-stage simulators: parameters that enter only the observation.
         max_failure_fraction: Largest accepted fraction of non-finite simulations.
         fiducial: Named benchmark points, name -> parameter -> value.
@@ -226,7 +229,15 @@ class Simulator(ABC):
     @property
     def identity(self) -> SimulatorIdentity:
         """Name, version and resolved options."""
-        return SimulatorIdentity(self.name, self.version, self.options.model_dump(mode="json"))
+        values = self.options.model_dump(mode="json")
+        for name, info in type(self.options).model_fields.items():
+            extra = info.json_schema_extra
+            later = isinstance(extra, dict) and extra.get("later", False)
+            if later and getattr(self.options, name) == info.get_default(
+                call_default_factory=True
+            ):
+                del values[name]
+        return SimulatorIdentity(self.name, self.version, values)
 
     def simulate(self, theta: ArrayLike, rng: np.random.Generator) -> DataArray:
         """Simulate data.

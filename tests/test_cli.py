@@ -535,3 +535,17 @@ def test_the_package_runs_as_a_module():
         check=True,
     )
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_free_is_refused_where_nothing_is_fixed(call):
+    for command in (
+        ("show", "toy-gaussian", "--free", "b0"),
+        ("simulate", "toy-gaussian", "-n", 5, "-o", "unused", "--free", "b0"),
+        ("run", "toy-gaussian", "--free", "b0", "-o", "unused"),
+    ):
+        code, _, err = call(*command)
+        assert code == 2
+        assert one_paragraph(err)
+        assert "'toy-gaussian' holds no parameter fixed that could be freed" in err
+    code, _, err = call("show", "exact", "--free", "b0")
+    assert (code, "--set and --free are for simulators" in err) == (2, True)

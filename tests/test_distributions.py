@@ -17,6 +17,7 @@ from sbi_physics.distributions import (
     Log10Normal,
     LogNormal,
     LogUniform,
+    Mirrored,
     Normal,
     Uniform,
     distribution_from_dict,
@@ -43,6 +44,7 @@ ALL = [d for d, _ in UNBOUNDED + TRUNCATED] + [
     LogNormal(0.0, 1.0, 0.5, 4.0),
     LogNormal(2.0, 0.1, 0.0, 3.0),
     Log10Normal(1.0, 0.2, 20.0, 80.0),
+    Mirrored(Log10Normal(0.29, 0.08, 1.2, 3.3)),
 ]
 
 finite = st.floats(-50, 50)
@@ -53,7 +55,9 @@ unit = st.floats(1e-6, 1 - 1e-6)
 @st.composite
 def distributions(draw):
     """Any distribution whose truncation keeps at least the 4-sigma centre of its family."""
-    family = draw(st.sampled_from(["uniform", "log-uniform", "normal", "log-normal", "log10"]))
+    family = draw(
+        st.sampled_from(["uniform", "log-uniform", "normal", "log-normal", "log10", "mirrored"])
+    )
     centre, spread = draw(finite), draw(width)
     low, high = sorted((draw(st.floats(-4, 4)), draw(st.floats(-4, 4))))
     assume(high - low > 1e-2)
@@ -64,6 +68,10 @@ def distributions(draw):
     if family == "normal":
         return Normal(centre, spread, centre + low * spread, centre + high * spread)
     mu, sigma = centre / 10, spread / 10
+    if family == "mirrored":
+        return Mirrored(
+            LogNormal(mu, sigma, math.exp(mu + low * sigma), math.exp(mu + high * sigma))
+        )
     if family == "log-normal":
         return LogNormal(mu, sigma, math.exp(mu + low * sigma), math.exp(mu + high * sigma))
     return Log10Normal(mu, sigma, 10 ** (mu + low * sigma), 10 ** (mu + high * sigma))
@@ -168,6 +176,16 @@ def test_maps_keep_any_shape():
         assert distribution.cdf(distribution.ppf(u)).shape == (2, 3, 4)
         assert distribution.log_pdf(distribution.ppf(u)).shape == (2, 3, 4)
         assert np.ndim(distribution.ppf(0.3)) == 0
+
+
+def test_a_mirrored_distribution_is_the_other_one_of_minus_the_value():
+    size = stats.lognorm(0.08 * LN10, scale=10**0.29)
+    mirrored = Mirrored(Log10Normal(0.29, 0.08))
+    x = -size.ppf(np.linspace(0.01, 0.99, 23))
+    assert mirrored.bounds == (-math.inf, 0.0)
+    assert np.allclose(mirrored.log_pdf(x), size.logpdf(-x), rtol=1e-9)
+    assert np.allclose(mirrored.cdf(x), size.sf(-x), rtol=1e-9)
+    assert np.allclose(mirrored.ppf(mirrored.cdf(x)), x, rtol=1e-9)
 
 
 def test_logarithmic_families_are_shown_in_decades():

@@ -29,6 +29,7 @@ PUBLIC = {
     "Log10Normal",
     "LogNormal",
     "LogUniform",
+    "Mirrored",
     "Normal",
     "Observable",
     "Parameter",

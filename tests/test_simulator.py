@@ -263,6 +263,18 @@ def test_the_identity_is_name_version_and_resolved_options():
     assert identity != Detector().identity
 
 
+def test_an_option_younger_than_stores_is_no_part_of_the_identity_at_its_default():
+    class Options(Detector.Options):
+        gain: float = Field(1.0, json_schema_extra={"later": True})
+
+    class Newer(Detector):
+        pass
+
+    Newer.Options = Options
+    assert Newer().identity == Detector().identity
+    assert Newer(gain=2.0).identity.options["gain"] == 2.0
+
+
 def test_points_are_found_by_name_or_given_by_value():
     detector = Detector()
     assert detector.theta("faint").tolist() == [0.5, 2.0]

@@ -128,7 +128,12 @@ def _parameter_record(parameter: Parameter) -> dict[str, Any]:
 
 
 def _prior_text(parameter: Parameter) -> str:
-    described = parameter.distribution.to_dict()
+    return _distribution_text(parameter.distribution.to_dict())
+
+
+def _distribution_text(described: Mapping[str, Any]) -> str:
+    if "base" in described:
+        return f"minus {_distribution_text(described['base'])}"
     numbers = {k: float(v) for k, v in described.items() if k != "kind"}
     listed = ", ".join(f"{k} {v:.4g}" for k, v in numbers.items() if math.isfinite(v))
     return f"{described['kind']}: {listed}"

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from typing import Any
 
-from sbi_physics.cli.options import add_json, add_set
+from sbi_physics.cli.options import add_free, add_json, add_set, with_free
 from sbi_physics.cli.terminal import remark, say, say_json
 
 
@@ -51,10 +51,11 @@ def show_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `show`."""
     parser.add_argument("name", metavar="NAME", help="a simulator or an engine")
     add_set(parser)
+    add_free(parser)
     add_json(parser)
 
 
-def show(*, name: str, options: Sequence[str], as_json: bool) -> None:
+def show(*, name: str, options: Sequence[str], free: list[str] | None, as_json: bool) -> None:
     """Show what a simulator or an engine takes and gives."""
     from sbi_physics import registry
     from sbi_physics.cli import describe
@@ -63,9 +64,10 @@ def show(*, name: str, options: Sequence[str], as_json: bool) -> None:
 
     values = parse_assignments(options, "--set")
     if registry.kind_of(name) == "simulator":
+        values = with_free(values, name, free)
         record = describe.simulator_record(registry.simulator(name, **values))
-    elif values:
-        raise ConfigError(f"{name!r} is an engine; --set is for simulator options")
+    elif values or free:
+        raise ConfigError(f"{name!r} is an engine; --set and --free are for simulators")
     else:
         record = describe.engine_record(registry.engine(name))
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def integer(at_least: int) -> Callable[[str], int]:
@@ -73,6 +74,35 @@ def add_fix(parser: ArgumentParser) -> None:
         default=[],
         help="hold a parameter at a value, in its unit; repeatable",
     )
+
+
+def add_free(parser: ArgumentParser) -> None:
+    """Add `--free`."""
+    parser.add_argument(
+        "--free",
+        type=names,
+        metavar="NAMES",
+        help="parameters that the simulator holds fixed unless asked, to be varied under their "
+        "prior; separated by commas",
+    )
+
+
+def with_free(options: dict[str, Any], simulator: str, free: list[str] | None) -> dict[str, Any]:
+    """Return simulator options with the names of `--free` in the option `free`.
+
+    Raises:
+        ConfigError: If the simulator has no such option.
+    """
+    if not free:
+        return options
+    from sbi_physics import registry
+    from sbi_physics.errors import ConfigError
+
+    if "free" not in registry.simulator_class(simulator).Options.model_fields:
+        raise ConfigError(
+            f"--free {','.join(free)}: {simulator!r} holds no parameter fixed that could be freed"
+        )
+    return {**options, "free": free}
 
 
 def add_seed(parser: ArgumentParser) -> None:

@@ -24,6 +24,7 @@ def simulate_arguments(parser: ArgumentParser) -> None:
     )
     opt.add_output(parser, "STORE", "folder of the store; resumed if it exists")
     opt.add_set(parser)
+    opt.add_free(parser)
     opt.add_fix(parser)
     parser.add_argument(
         "--purpose",
@@ -42,6 +43,7 @@ def simulate(
     n: int,
     out: Path,
     options: Sequence[str],
+    free: list[str] | None,
     fix: Sequence[str],
     purpose: str,
     seed: int | None,
@@ -57,7 +59,8 @@ def simulate(
     from sbi_physics.progress import rich_progress
     from sbi_physics.simulate import simulate as fill
 
-    simulator = registry.simulator(name, **parse_assignments(options, "--set"))
+    values = opt.with_free(parse_assignments(options, "--set"), name, free)
+    simulator = registry.simulator(name, **values)
     with _bad_input():
         parameters = simulator.parameters.fix(parse_numbers(fix, "--fix"))
     made = fill(
@@ -201,6 +204,7 @@ def run_arguments(parser: ArgumentParser) -> None:
     opt.add_set(parser)
     opt.add_settings(parser)
     opt.add_infer(parser)
+    opt.add_free(parser)
     opt.add_fix(parser)
     parser.add_argument(
         "--budget",
@@ -244,6 +248,7 @@ def run(
     strict: bool,
     options: Sequence[str],
     settings: Sequence[str],
+    free: list[str] | None,
     fix: Sequence[str],
     **values: int | str | list[str] | None,
 ) -> int:
@@ -261,7 +266,7 @@ def run(
     base = read_config(study) if is_file else make_config({"simulator": study}, "command line")
     config = base.updated(
         {
-            "options": parse_assignments(options, "--set") or None,
+            "options": opt.with_free(parse_assignments(options, "--set"), base.simulator, free),
             "settings": parse_assignments(settings, "--setting") or None,
             "fix": parse_numbers(fix, "--fix") or None,
             **values,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from sbi_physics import Budget, LogUniform, Parameter, Simulator, SimulatorOptions
+from sbi_physics.errors import OptionError, nearest_name
 from sbi_physics.types import FloatArray, Latents
 from sbi_physics_alp.conversion import Conversion
-from sbi_physics_alp.field import CellMode
+from sbi_physics_alp.field import CellMode, Cluster
+from sbi_physics_alp.levels import VARIED, ClusterPrior, Level
 
 MASS = Parameter(
     "m_a",
@@ -73,11 +75,100 @@ class ConversionOptions(SimulatorOptions):
         return realisation
 
 
+_LATER: Final[dict[str, Any]] = {"later": True}  # options younger than stores in use
+
+
+def _value(name: str, unit: str = "") -> Any:
+    """A cluster parameter as an option: None leaves it to the level."""
+    return Field(
+        None,
+        description=f"Hold the cluster parameter {name} at this value; none: as the level says.",
+        json_schema_extra={**_LATER, "unit": unit},
+    )
+
+
+class ClusterOptions(ConversionOptions):
+    """What is known about the cluster."""
+
+    level: Level = Field(
+        "five",
+        description="Prior of the twelve parameters of the cluster's field. 'five': all fixed; "
+        "'informed': truncated log-normal around measurements of cool-core clusters; "
+        "'semi-informed': uniform on the same intervals; 'agnostic': uniform on what is possible.",
+        json_schema_extra=_LATER,
+    )
+    free: tuple[str, ...] = Field(
+        (),
+        description="Cluster parameters to vary at level 'five', under their 'informed' prior "
+        f"(--free): of {', '.join(VARIED)}.",
+        json_schema_extra=_LATER,
+    )
+    b0: float | None = _value("b0", "uG")
+    n0: float | None = _value("n0", "1e-3 cm-3")
+    n2: float | None = _value("n2", "1e-3 cm-3")
+    r_abell: float | None = _value("r_abell", "kpc")
+    r_core: float | None = _value("r_core", "kpc")
+    r_core2: float | None = _value("r_core2", "kpc")
+    beta: float | None = _value("beta")
+    beta2: float | None = _value("beta2")
+    eta: float | None = _value("eta")
+    k_l: float | None = _value("k_l", "kpc-1")
+    k_h: float | None = _value("k_h", "kpc-1")
+    q: float | None = _value("q")
+
+    @field_validator("free", mode="before")
+    @classmethod
+    def _splits_names(cls, free: Any) -> Any:
+        """Text of the command line, names separated by commas, is a list."""
+        if isinstance(free, str):
+            return tuple(name.strip() for name in free.split(",") if name.strip())
+        return free
+
+    @field_validator("free")
+    @classmethod
+    def _are_cluster_parameters(cls, free: tuple[str, ...]) -> tuple[str, ...]:
+        for name in free:
+            if name not in VARIED:
+                nearest = nearest_name(name, VARIED)
+                guess = f"; did you mean {nearest!r}?" if nearest else ""
+                raise ValueError(f"{name!r} is none of {', '.join(VARIED)}{guess}")
+        return tuple(name for name in VARIED if name in free)
+
+    def cluster_prior(self, cluster: Cluster) -> ClusterPrior:
+        """Which parameters of ``cluster`` vary, and the values of the others.
+
+        Raises:
+            OptionError: If the options contradict each other or describe no cluster.
+        """
+        values = {name: getattr(self, name) for name in VARIED}
+        fixed = {name: value for name, value in values.items() if value is not None}
+        try:
+            return ClusterPrior(cluster, self.level, self.free, fixed)
+        except ValueError as error:  # of a contract, or of the cluster itself
+            raise OptionError(str(error)) from error
+
+
 class AlpSimulator(Simulator):
     """Base of the simulators: theta starts with (m_a, g), the latent is the curve P(E)."""
 
     conversion: Conversion
+    cluster_prior: ClusterPrior
+
+    @property
+    def constraints(self) -> Sequence[str]:
+        return self.cluster_prior.constraints
 
     def _simulate_latent(self, theta: FloatArray, rng: np.random.Generator) -> Latents:
-        """Survival probability of each true-energy bin, float32, shape (n, n_true)."""
-        return {"survival": self.conversion.draw(theta[:, 0], theta[:, 1], rng)}
+        """Latents of each simulation.
+
+        ``survival``: survival probability of each true-energy bin, float32, shape (n, n_true).
+        ``realisation``: seed of the field, shape (n,), where parameters of the cluster vary.
+        """
+        m_a, g = theta[:, 0], theta[:, 1]
+        varied = len(self.cluster_prior.names)
+        if not varied:
+            return {"survival": self.conversion.draw(m_a, g, rng)}
+        clusters = self.cluster_prior.clusters(theta[:, -varied:])
+        seeds = self.conversion.draw_seeds(len(theta), rng)
+        survival = self.conversion.draw_varied(m_a, g, clusters, seeds)
+        return {"survival": survival, "realisation": seeds}

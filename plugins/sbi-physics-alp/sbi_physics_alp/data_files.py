@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sbi_physics import DataFile
+
 VARIABLE = "GAMMAPY_DATA"
 """Environment variable that names the folder of gammapy's public data sets."""
 
@@ -89,6 +91,30 @@ def locate(name_or_path: str | Path) -> Path:
             f"Get it with `{command} --out {folder}`."
         )
     return path
+
+
+def found_files(prefix: str = "") -> list[DataFile]:
+    """Public files whose name begins with ``prefix``: where each was looked for, if it is there.
+
+    Args:
+        prefix: Beginning of the names, such as ``cta-``.
+    """
+    folder = os.environ.get(VARIABLE)
+    listed = []
+    for name, known in PUBLIC_FILES.items():
+        if not name.startswith(prefix):
+            continue
+        path = Path(folder).expanduser() / known.path if folder else None
+        listed.append(
+            DataFile(
+                name=name,
+                path=f"${VARIABLE}/{known.path}" if path is None else str(path),
+                found=path is not None and path.is_file(),
+                how_to_get=f"gammapy download datasets --src {known.dataset}"
+                + ("" if folder else f", then set {VARIABLE}"),
+            )
+        )
+    return listed
 
 
 def public_name(path: Path) -> str | None:

@@ -22,6 +22,7 @@ from sbi_physics_alp.synthesis import sum_modes
 from sbi_physics_alp.turbulence import modes
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Counts = np.ndarray[Any, np.dtype[np.int64]]
 CellMode = Literal["compat", "fine"]
 
 CELLS_PER_SCALE: dict[str, int] = {"compat": 1, "fine": 2}
@@ -71,10 +72,11 @@ class Cluster:
                 raise ValueError(
                     f"{field.name} must be finite, a number or shape (n,); got {value}"
                 )
-            if field.name in ("r_abell", "r_core", "r_core2", "k_l", "k_h") and value.min() <= 0:
-                raise ValueError(f"{field.name} must be positive; the smallest is {value.min()}")
-            if field.name in ("b0", "n0", "n2") and value.min() < 0:
-                raise ValueError(f"{field.name} must not be negative; got {value.min()}")
+            lowest = value.min(initial=np.inf)
+            if field.name in ("r_abell", "r_core", "r_core2", "k_l", "k_h") and not lowest > 0:
+                raise ValueError(f"{field.name} must be positive; the smallest is {lowest}")
+            if field.name in ("b0", "n0", "n2") and lowest < 0:
+                raise ValueError(f"{field.name} must not be negative; got {lowest}")
             sizes |= {value.size} if value.ndim else set()
         if len(sizes) > 1:
             raise ValueError(f"the cluster parameters are arrays of different lengths {sizes}")
@@ -88,8 +90,8 @@ class Cluster:
         """Number of different clusters (1: one for all simulations)."""
         return max(np.size(getattr(self, field.name)) for field in fields(self))
 
-    def take(self, index: slice) -> Cluster:
-        """The clusters of some simulations only."""
+    def take(self, index: slice | np.ndarray[Any, np.dtype[np.int64]]) -> Cluster:
+        """The clusters of some simulations only; a fixed cluster stays one for all."""
         arrays = {
             field.name: value[index]
             for field in fields(self)
@@ -113,6 +115,20 @@ class Cluster:
         return np.asarray((self.density_cm3(r_kpc) / centre) ** np.reshape(self.eta, (-1, 1)))
 
 
+def count_cells(cluster: Cluster, cells_per_scale: float) -> Counts:
+    """Number of cells of each line of sight, shape (rows,).
+
+    As numpy.arange(0, r_abell, spacing) counts edges, for equal cells with gammaALPs.
+
+    Args:
+        cluster: The cluster.
+        cells_per_scale: Cells for each smallest turbulence scale 1 / k_h.
+    """
+    r_abell, k_h = np.broadcast_arrays(np.atleast_1d(cluster.r_abell), np.atleast_1d(cluster.k_h))
+    edges = np.ceil(r_abell / (1.0 / (cells_per_scale * k_h))).astype(np.int64)
+    return np.broadcast_to(np.maximum(edges - 1, 0), (cluster.rows,))
+
+
 class FieldSampler:
     """Draws random realisations of a cluster's field as cells.
 
@@ -120,30 +136,32 @@ class FieldSampler:
     cluster of fixed parameters shares it among all simulations.
     """
 
-    def __init__(self, cluster: Cluster, cell_mode: CellMode = "compat") -> None:
+    def __init__(self, cluster: Cluster, cell_mode: CellMode | float = "compat") -> None:
         """Prepare cells and modes.
 
         Args:
             cluster: The cluster, of fixed parameters or of one value a simulation.
-            cell_mode: ``compat``: cells of 1 / k_h, as gammaALPs has them. ``fine``: half that.
+            cell_mode: ``compat``: cells of 1 / k_h, as gammaALPs has them. ``fine``: half that. A
+                number: so many cells for each 1 / k_h.
         """
-        if cell_mode not in CELLS_PER_SCALE:
+        per_scale = CELLS_PER_SCALE.get(cell_mode) if isinstance(cell_mode, str) else cell_mode
+        if per_scale is None or not 0 < per_scale < np.inf:
             raise ValueError(
-                f"cell_mode is {cell_mode!r}; expected one of {sorted(CELLS_PER_SCALE)}"
+                f"cell_mode is {cell_mode!r}; expected one of {sorted(CELLS_PER_SCALE)} or a "
+                f"positive number of cells for each 1 / k_h"
             )
         self.cluster = cluster
         rows = cluster.rows
-        b0, r_abell, k_l, k_h, q = (
+        b0, k_l, k_h, q = (
             np.broadcast_to(np.asarray(a, dtype=np.float64).reshape(-1), (rows,))
-            for a in (cluster.b0, cluster.r_abell, cluster.k_l, cluster.k_h, cluster.q)
+            for a in (cluster.b0, cluster.k_l, cluster.k_h, cluster.q)
         )
         self.k_cut_kpc = k_h
-        self._spacing = 1.0 / (CELLS_PER_SCALE[cell_mode] * k_h)
-        # As numpy.arange(0, r_abell, spacing) counts edges, for equal cells with gammaALPs.
-        edges = np.ceil(r_abell / self._spacing).astype(np.int64)
-        self._n_cells = np.maximum(edges - 1, 0)
+        self._spacing = 1.0 / (per_scale * k_h)
+        self._n_cells = count_cells(cluster, per_scale)
         grids = [modes(*row) for row in zip(b0, k_l, k_h, q, strict=True)]
-        n_modes = max(len(k) for k, _ in grids)
+        self._n_modes = [len(k) for k, _ in grids]
+        n_modes = max(self._n_modes)
         self._k, self._sigma = (
             np.stack([np.pad(grid[i], (0, n_modes - len(grid[i]))) for grid in grids])
             for i in range(2)
@@ -167,6 +185,18 @@ class FieldSampler:
             rng: Source of the modes.
         """
         return self.from_normals(rng.standard_normal((n, *self.n_normals)))
+
+    def from_seeds(self, seeds: Counts) -> Cells:
+        """Realisations of given seeds, shape (n,): each a function of its seed and cluster only.
+
+        The field of seed s is that of ``sample(1, numpy.random.default_rng(s))``.
+        """
+        normals = np.zeros((len(seeds), *self.n_normals))
+        for i, seed in enumerate(seeds):
+            n = self._n_modes[i % len(self._n_modes)]
+            rng = np.random.default_rng(int(seed))
+            normals[i, :, :, :n] = rng.standard_normal((2, 2, n))
+        return self.from_normals(normals)
 
     def from_normals(self, normals: Array) -> Cells:
         """Realisations of given standard normals, shape (n, 2, 2, n_modes).

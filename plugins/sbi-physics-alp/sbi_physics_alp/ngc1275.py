@@ -8,7 +8,8 @@ Setup as in arXiv:2509.20578 (five parameters); field of arXiv:1603.06978.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -17,6 +18,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from scipy.special import gammaln, xlogy
 
 from sbi_physics import (
+    DataFile,
     LogUniform,
     Observable,
     Parameter,
@@ -25,9 +27,9 @@ from sbi_physics import (
 )
 from sbi_physics.errors import OptionError
 from sbi_physics.types import DataArray, FloatArray, Latents
-from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ConversionOptions
+from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ClusterOptions
 from sbi_physics_alp.conversion import Conversion
-from sbi_physics_alp.data_files import PUBLIC_FILES
+from sbi_physics_alp.data_files import PUBLIC_FILES, found_files
 from sbi_physics_alp.embedded import EMBEDDED, embedded_response
 from sbi_physics_alp.field import Cluster
 from sbi_physics_alp.gammapy_response import Selection, load_response
@@ -39,6 +41,8 @@ from sbi_physics_alp.spectrum import bin_fluxes, cutoff_power_law
 
 REDSHIFT = 0.017559
 REFERENCE_GEV = 300.0
+PERSEUS = Cluster()
+"""The cluster around NGC 1275, as measured."""
 RESPONSES = (*EMBEDDED, *(name for name in PUBLIC_FILES if name.startswith("cta-")))
 """Names that the option ``response`` knows."""
 
@@ -46,7 +50,7 @@ _FLARE = {"amplitude": 1.54e-9, "index": 2.11, "e_cut": 562.0}
 _BINNING = ("region", "true_bins_per_decade", "energy_min", "energy_max", "reco_bins")
 
 
-class AlpNgc1275Options(ConversionOptions):
+class AlpNgc1275Options(ClusterOptions):
     """Options of `alp-ngc1275`."""
 
     response: str = Field(
@@ -85,6 +89,16 @@ class AlpNgc1275Options(ConversionOptions):
     )
     reco_bins: int = Field(
         200, ge=2, le=2000, description="Number of reconstructed-energy bins, 2 to 2000."
+    )
+
+    ranges: Literal["focused", "published"] | None = Field(
+        None,
+        description="Prior of mass, coupling and spectrum. 'focused': m_a 1 - 1000 neV, "
+        "g 0.1 - 10, index 1 - 4, cutoff 0.1 - 10 TeV, where telescopes are "
+        "sensitive; 'published': m_a 0.01 - 10^4 neV, g 0.01 - 10, index 0 - 4, "
+        "cutoff 0.01 - 10 TeV, as in the analysis code behind arXiv:2509.20578; "
+        "none: focused at level 'five', else published.",
+        json_schema_extra={"later": True},
     )
 
     @field_validator("response")
@@ -136,9 +150,17 @@ class AlpNgc1275(AlpSimulator):
         super().__init__(options, **values)
         # Found now, so that a missing file shows where the simulator is made.
         self.response = _response(self.options)
+        self.cluster_prior = self.options.cluster_prior(PERSEUS)
+        self._ranges = self.options.ranges or (
+            "focused" if self.options.level == "five" else "published"
+        )
+        vars(self)["fiducial"] = {
+            name: {**point, **self.cluster_prior.values}
+            for name, point in type(self).fiducial.items()
+        }
         self.conversion = Conversion(
             self.response.true_centres_gev,
-            Cluster(),
+            self.cluster_prior.cluster,
             redshift=REDSHIFT,
             milky_way=milky_way_cells(),
             cell_mode=self.options.cell_mode,
@@ -148,10 +170,11 @@ class AlpNgc1275(AlpSimulator):
 
     @property
     def parameters(self) -> ParameterSpace:
+        wide = self._ranges == "published"
         return ParameterSpace(
             [
-                MASS,
-                COUPLING,
+                replace(MASS, distribution=LogUniform(1e-2, 1e4)) if wide else MASS,
+                replace(COUPLING, distribution=LogUniform(1e-2, 10.0)) if wide else COUPLING,
                 Parameter(
                     "amplitude",
                     LogUniform(10**-10.2, 1e-8),
@@ -163,7 +186,7 @@ class AlpNgc1275(AlpSimulator):
                 ),
                 Parameter(
                     "index",
-                    Uniform(1.0, 4.0),
+                    Uniform(0.0, 4.0) if wide else Uniform(1.0, 4.0),
                     label=r"\Gamma",
                     role="nuisance",
                     description="Spectral index, positive for a falling spectrum.",
@@ -171,13 +194,14 @@ class AlpNgc1275(AlpSimulator):
                 ),
                 Parameter(
                     "e_cut",
-                    LogUniform(100.0, 1e4),
+                    LogUniform(10.0, 1e4) if wide else LogUniform(100.0, 1e4),
                     unit="GeV",
                     label=r"E_\mathrm{cut}",
                     role="nuisance",
                     description="Energy of the exponential cutoff.",
                     support=(1.0, 1e7),
                 ),
+                *self.cluster_prior.parameters,
             ]
         )
 
@@ -204,13 +228,17 @@ class AlpNgc1275(AlpSimulator):
 
         Args:
             survival: Survival probability of each true-energy bin, shape (n, n_true).
-            theta: Parameter values, shape (n, 5).
+            theta: Parameter values, shape (n, d), the spectrum in columns 2 to 4.
         """
         flux = cutoff_power_law(
-            self.conversion.energy_gev, *theta.T[2:], reference_gev=REFERENCE_GEV
+            self.conversion.energy_gev, *theta.T[2:5], reference_gev=REFERENCE_GEV
         )
         fluxes = bin_fluxes(flux * survival, self.response.true_edges_gev)
         return self.response.fold(fluxes) + self.response.background
+
+    @classmethod
+    def data_files(cls) -> Sequence[DataFile]:
+        return found_files("cta-")
 
     def read_observation(self, path: Path) -> DataArray:
         """Counts from an npz file (``counts``, optionally ``edges_gev``) or an OGIP spectrum."""

@@ -10,7 +10,7 @@ on scales of 1 to 10 kpc, constant density, 370 kpc. The Milky Way is left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from sbi_physics import (
+    DataFile,
     LogUniform,
     Observable,
     Parameter,
@@ -28,8 +29,9 @@ from sbi_physics.errors import ObservationError, OptionError
 from sbi_physics.types import DataArray, FloatArray, Latents
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ConversionOptions
 from sbi_physics_alp.conversion import Conversion
-from sbi_physics_alp.data_files import public_name
+from sbi_physics_alp.data_files import found_files, public_name
 from sbi_physics_alp.field import Cluster
+from sbi_physics_alp.levels import ClusterPrior
 from sbi_physics_alp.observation import check_edges, find, read_arrays
 from sbi_physics_alp.on_off import OnOffResponse, hess_like_response, read_ogip
 from sbi_physics_alp.quantities import Exposure, to_value
@@ -94,6 +96,7 @@ class AlpPks2155(AlpSimulator):
     def __init__(self, options: AlpPks2155Options | None = None, **values: object) -> None:
         super().__init__(options, **values)
         self.instrument = _instrument(self.options)
+        self.cluster_prior = ClusterPrior(CLUSTER)
         self.conversion = Conversion(
             self.instrument.response.true_centres_gev,
             CLUSTER,
@@ -170,6 +173,10 @@ class AlpPks2155(AlpSimulator):
         flux = log_parabola(self.conversion.energy_gev, *theta.T[2:], reference_gev=REFERENCE_GEV)
         response = self.instrument.response
         return response.fold(bin_fluxes(flux * survival, response.true_edges_gev))
+
+    @classmethod
+    def data_files(cls) -> Sequence[DataFile]:
+        return found_files("hess-")
 
     @classmethod
     def observation_options(cls, path: Path) -> Mapping[str, Any]:

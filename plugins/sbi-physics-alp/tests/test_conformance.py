@@ -27,3 +27,10 @@ def test_ngc1275(check):
 @conformance(SIMULATOR_CHECKS, AlpPks2155, n_draws=100)
 def test_pks2155(check):
     check()
+
+
+@conformance(
+    SIMULATOR_CHECKS, partial(NGC1275, level="informed", energy_min="100 GeV"), n_draws=100
+)
+def test_ngc1275_with_a_free_cluster(check):
+    check()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from sbi_physics_alp.data_files import PUBLIC_FILES, MissingDataError, cache_folder, locate
+from sbi_physics_alp.data_files import (
+    PUBLIC_FILES,
+    MissingDataError,
+    cache_folder,
+    found_files,
+    locate,
+)
 
 
 def test_a_missing_variable_is_named_with_the_command_that_helps(monkeypatch):
@@ -41,3 +47,19 @@ def test_variables_in_paths_are_expanded(monkeypatch, tmp_path):
 def test_the_cache_follows_the_xdg_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "sbi-physics-alp"
+
+
+def test_a_simulator_lists_the_files_that_are_there(monkeypatch, tmp_path):
+    known = PUBLIC_FILES["hess-pks2155-steady"]
+    path = tmp_path / known.path
+    path.parent.mkdir(parents=True)
+    path.touch()
+    monkeypatch.setenv("GAMMAPY_DATA", str(tmp_path))
+    listed = {f.name: f for f in found_files()}
+    assert set(listed) == set(PUBLIC_FILES)
+    assert listed["hess-pks2155-steady"].found
+    assert listed["hess-pks2155-steady"].path == str(path)
+    assert not listed["cta-prod5-north-20deg-50h"].found
+    assert "--src cta-caldb" in listed["cta-prod5-north-20deg-50h"].how_to_get
+    monkeypatch.delenv("GAMMAPY_DATA")
+    assert not any(f.found for f in found_files("cta-"))
