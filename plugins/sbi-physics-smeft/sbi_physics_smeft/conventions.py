@@ -20,11 +20,13 @@ The packed order of all three is the upper triangle, row by row: 00, 01, .., 0d,
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.errors import ContractError
-from sbi_physics.types import FloatArray
+from sbi_physics.types import FloatArray, IntArray
 
 
 def n_entries(d: int) -> int:
@@ -65,7 +67,7 @@ def ratio(gram: ArrayLike, theta: ArrayLike) -> FloatArray:
 def pack(gram: ArrayLike) -> FloatArray:
     """Upper triangles, shape (..., m), of matrices of shape (..., d+1, d+1)."""
     matrices = np.asarray(gram, dtype=np.float64)
-    rows, columns = np.triu_indices(matrices.shape[-1])
+    rows, columns = _triangle(matrices.shape[-1])
     return np.ascontiguousarray(matrices[..., rows, columns])
 
 
@@ -77,7 +79,7 @@ def unpack(entries: ArrayLike) -> FloatArray:
     """
     values = np.asarray(entries, dtype=np.float64)
     size = _size(values.shape[-1])
-    rows, columns = np.triu_indices(size)
+    rows, columns = _triangle(size)
     gram = np.empty((*values.shape[:-1], size, size))
     gram[..., rows, columns] = values
     gram[..., columns, rows] = values
@@ -87,7 +89,7 @@ def unpack(entries: ArrayLike) -> FloatArray:
 def monomials(theta: ArrayLike) -> FloatArray:
     """1, theta_i and theta_i theta_j (i <= j) in packed order, shape (..., m)."""
     v = vector(theta)
-    rows, columns = np.triu_indices(v.shape[-1])
+    rows, columns = _triangle(v.shape[-1])
     return np.ascontiguousarray(v[..., rows] * v[..., columns])
 
 
@@ -171,6 +173,13 @@ def sampling_ratio(gram: ArrayLike, matrix: ArrayLike) -> FloatArray:
     )
 
 
+@cache
+def _triangle(size: int) -> tuple[IntArray, IntArray]:
+    rows, columns = np.triu_indices(size)
+    rows.flags.writeable = columns.flags.writeable = False
+    return rows.astype(np.int64, copy=False), columns.astype(np.int64, copy=False)
+
+
 def _size(entries: int) -> int:
     size = int((np.sqrt(8.0 * entries + 1.0) - 1.0) / 2.0 + 0.5)
     if entries < 1 or size * (size + 1) // 2 != entries:
@@ -182,5 +191,5 @@ def _size(entries: int) -> int:
 
 
 def _multiplicity(entries: int) -> FloatArray:
-    rows, columns = np.triu_indices(_size(entries))
+    rows, columns = _triangle(_size(entries))
     return np.where(rows == columns, 1.0, 2.0)

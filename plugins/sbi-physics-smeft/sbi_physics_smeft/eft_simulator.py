@@ -31,6 +31,7 @@ from sbi_physics_smeft.conventions import ratio, unpack, vector
 
 _NODES: Final = {1: 256, 2: 64, 3: 24}
 _MOST_PASSES: Final = 10_000
+_FEW: Final = 256
 
 
 class EftOptions(SimulatorOptions):
@@ -94,9 +95,9 @@ class EftSimulator(Simulator):
             Latents, among them `gram`: packed Gram matrices, shape (n, m), with G_00 = 1.
         """
 
-    def _passes(self, z: Latents, rng: np.random.Generator) -> BoolArray:
-        """Whether each event passes the selection once, shape (n,)."""
-        return np.ones(len(z["gram"]), dtype=np.bool_)
+    def _passes(self, z: Latents, rng: np.random.Generator) -> BoolArray | None:
+        """Whether each event passes the selection once, shape (n,); None if there is none."""
+        return None
 
     @abstractmethod
     def inclusive_gram(self) -> FloatArray:
@@ -167,15 +168,23 @@ class EftSimulator(Simulator):
     def _selected(self, theta: FloatArray, proposal: str, rng: np.random.Generator) -> Latents:
         """Draw events until each row has one that passes."""
         z = self._proposed(theta, proposal, rng)
-        waiting = np.flatnonzero(~self._passes(z, rng))
+        passed = self._passes(z, rng)
+        if passed is None:
+            return z
+        waiting = np.flatnonzero(~passed)
         for _ in range(_MOST_PASSES):
             if not waiting.size:
                 return z
+            # Calls cost more than events where few rows are left: several candidates for each.
+            copies = 4 if waiting.size < _FEW else 1
             # The source is drawn anew too: the mixture is one density, selected as a whole.
-            again = self._proposed(theta[waiting], proposal, rng)
+            again = self._proposed(np.repeat(theta[waiting], copies, axis=0), proposal, rng)
+            passed = np.asarray(self._passes(again, rng)).reshape(-1, copies)
+            found = passed.any(axis=1)
+            first = np.flatnonzero(found) * copies + passed[found].argmax(axis=1)
             for name, values in again.items():
-                z[name][waiting] = values
-            waiting = waiting[~self._passes(again, rng)]
+                z[name][waiting[found]] = values[first]
+            waiting = waiting[~found]
         raise ContractError(
             f"no event of {self.name!r} passed the selection in {_MOST_PASSES} attempts for "
             f"{waiting.size} of {len(theta)} rows; widen the selection"

@@ -15,4 +15,11 @@ def sbi_physics_simulators() -> list[SimulatorSpec]:
             target="sbi_physics_smeft.smeft_toy:SmeftToy",
             references=("arXiv:2410.07315",),
         ),
+        SimulatorSpec(
+            name="smeft-wz",
+            summary="pp -> WZ -> three leptons at 13.6 TeV with C_HWB, C_W and C_Hq3",
+            target="sbi_physics_smeft.smeft_wz:SmeftWz",
+            requires=("numba",),
+            references=("arXiv:2410.07315", "arXiv:1902.05759", "arXiv:2203.05506"),
+        ),
     ]

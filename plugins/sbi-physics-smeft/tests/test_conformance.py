@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 from sbi_physics_smeft.smeft_toy import SmeftToy
+from sbi_physics_smeft.smeft_wz import SmeftWz
 
 from sbi_physics.testing import SIMULATOR_CHECKS, conformance
 
@@ -26,4 +27,18 @@ def test_toy(check):
     expected_failures={"log_likelihood_fits_the_simulator": "a mixture ignores theta"},
 )
 def test_toy_mixture(check):
+    check()
+
+
+@conformance(SIMULATOR_CHECKS, SmeftWz)
+def test_wz(check):
+    check()
+
+
+@conformance(
+    SIMULATOR_CHECKS,
+    partial(SmeftWz, level="parton", label_level="production"),
+    expected_failures={"redrawing_gives_new_data": "data at parton level are the latents"},
+)
+def test_wz_parton(check):
     check()
