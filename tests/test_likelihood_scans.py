@@ -164,3 +164,17 @@ def test_bad_scans_are_refused():
         scan(RATIO, EVENTS, {"mu_1": [1.0, 0.0]})
     with pytest.raises(ContractError, match="level in"):
         chi2_threshold(95, 1)
+
+
+def test_profiles_sweep_both_ways_and_keep_the_lower_value():
+    from sbi_physics.likelihood.scans import _swept
+
+    class Sticky:
+        """Finds the low branch only when it comes from above."""
+
+        def profiled(self, value, near):
+            low = near is not None and near[0] > value[0]
+            return (1.0 if low else 2.0), value
+
+    points = np.linspace(0, 1, 5)[:, None]
+    np.testing.assert_array_equal(_swept(Sticky(), points), [1, 1, 1, 1, 2])
