@@ -6,6 +6,7 @@ Every function returns a matplotlib `Figure` for a light or a dark page; `save` 
 - `rank_figure`, `pp_figure`, `coverage_figure`, `recovery_figure`: a `Coverage` record.
 - `local_map_figure`: a `LocalMap`.
 - `compared_coverage_figure`, `score_figure`, `effect_figure`: several of them side by side.
+- `likelihood_curve_figure`, `likelihood_contour_figure`: scans of likelihoods.
 - `loss_figure`: a `TrainingHistory`.
 - `observation_figure`: data, with posterior-predictive bands.
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     )
     from sbi_physics.plots.corner import corner_figure
     from sbi_physics.plots.data import loss_figure, observation_figure
+    from sbi_physics.plots.likelihood import (
+        likelihood_contour_figure,
+        likelihood_curve_figure,
+    )
     from sbi_physics.plots.local import local_map_figure
     from sbi_physics.plots.style import DARK, LIGHT, Theme, png, save
 
@@ -46,6 +51,7 @@ _HOMES = {
     "comparison": ("compared_coverage_figure", "effect_figure", "score_figure"),
     "corner": ("corner_figure",),
     "data": ("loss_figure", "observation_figure"),
+    "likelihood": ("likelihood_contour_figure", "likelihood_curve_figure"),
     "local": ("local_map_figure",),
     "style": ("DARK", "LIGHT", "Theme", "png", "save"),
 }
@@ -59,6 +65,8 @@ __all__ = [
     "corner_figure",
     "coverage_figure",
     "effect_figure",
+    "likelihood_contour_figure",
+    "likelihood_curve_figure",
     "local_map_figure",
     "loss_figure",
     "observation_figure",
