@@ -82,9 +82,10 @@ format: $(STAMP) ## rewrite files the way `make lint` wants them
 # --- other ---------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: $(STAMP) ## start-up times and the photon-ALP kernel, against peers
+bench: $(STAMP) ## start-up times, the photon-ALP kernel against peers, beam-dump events
 	$(BIN)/python benchmarks/bench_startup.py
 	$(BIN)/python benchmarks/bench_alp.py
+	$(BIN)/python benchmarks/bench_beamdump.py
 
 .PHONY: power
 power: $(STAMP) ## how often the validator sees planted defects (an hour of one core; resumes)
@@ -103,8 +104,8 @@ wheels: $(STAMP) ## build the wheel of every distribution into dist/
 # Catches undeclared dependencies, files missing from a wheel and imports between plugins.
 ALONE := build/alone-$(NAME)
 .PHONY: test-alone
-test-alone: ## NAME=core, alp, bayesflow, sbi, smeft or swyft: that wheel alone, in a fresh environment
-	@test "$(NAME)" = core -o -d "plugins/sbi-physics-$(NAME)" || { echo "usage: make test-alone NAME=core|alp|bayesflow|sbi|smeft|swyft" >&2; exit 2; }
+test-alone: ## NAME=core, alp, bayesflow, beamdump, sbi, smeft or swyft: that wheel alone, in a fresh environment
+	@test "$(NAME)" = core -o -d "plugins/sbi-physics-$(NAME)" || { echo "usage: make test-alone NAME=core|alp|bayesflow|beamdump|sbi|smeft|swyft" >&2; exit 2; }
 	rm -rf $(ALONE)
 	"$(PYTHON)" -m venv $(ALONE)/venv
 	$(ALONE)/venv/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w $(ALONE)/dist \
