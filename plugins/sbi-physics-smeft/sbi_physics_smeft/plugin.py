@@ -22,4 +22,11 @@ def sbi_physics_simulators() -> list[SimulatorSpec]:
             requires=("numba",),
             references=("arXiv:2410.07315", "arXiv:1902.05759", "arXiv:2203.05506"),
         ),
+        SimulatorSpec(
+            name="smeft-lhe",
+            summary="WZ events from LHE files with weights at several Wilson coefficients",
+            target="sbi_physics_smeft.smeft_lhe:SmeftLhe",
+            requires=("numba", "pylhe"),
+            references=("arXiv:2410.07315", "arXiv:hep-ph/0609017", "arXiv:1405.1067"),
+        ),
     ]

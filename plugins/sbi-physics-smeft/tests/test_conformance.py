@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from sbi_physics_smeft.smeft_lhe import SmeftLhe
 from sbi_physics_smeft.smeft_toy import SmeftToy
 from sbi_physics_smeft.smeft_wz import SmeftWz
 
@@ -41,4 +42,9 @@ def test_wz(check):
     expected_failures={"redrawing_gives_new_data": "data at parton level are the latents"},
 )
 def test_wz_parton(check):
+    check()
+
+
+@conformance(SIMULATOR_CHECKS, SmeftLhe)
+def test_lhe(check):
     check()
