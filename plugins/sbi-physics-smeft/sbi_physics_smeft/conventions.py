@@ -16,22 +16,32 @@ derivatives at zero          :math:`R_i = 2 G_{0i}, R_{ij} = 2 G_{ij}`, also for
 ============================ ================================================================
 
 The packed order of all three is the upper triangle, row by row: 00, 01, .., 0d, 11, 12, .., dd.
+Packing and factors are those of `sbi_physics.likelihood.gram`; here are whole matrices.
 """
 
 from __future__ import annotations
-
-from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.errors import ContractError
-from sbi_physics.types import FloatArray, IntArray
+from sbi_physics.likelihood import gram as packed
+from sbi_physics.likelihood.gram import pack, unpack
+from sbi_physics.types import FloatArray
 
-
-def n_entries(d: int) -> int:
-    """Number of independent entries of a Gram matrix of `d` coefficients, (d+1)(d+2)/2."""
-    return (d + 1) * (d + 2) // 2
+__all__ = [
+    "derivatives",
+    "gram_from_derivatives",
+    "gram_from_polynomial",
+    "gram_from_weights",
+    "monomials",
+    "pack",
+    "polynomial",
+    "ratio",
+    "sampling_ratio",
+    "unpack",
+    "vector",
+]
 
 
 def vector(theta: ArrayLike) -> FloatArray:
@@ -64,45 +74,19 @@ def ratio(gram: ArrayLike, theta: ArrayLike) -> FloatArray:
     return np.asarray(((matrices @ v.T) * v.T).sum(axis=-2))
 
 
-def pack(gram: ArrayLike) -> FloatArray:
-    """Upper triangles, shape (..., m), of matrices of shape (..., d+1, d+1)."""
-    matrices = np.asarray(gram, dtype=np.float64)
-    rows, columns = _triangle(matrices.shape[-1])
-    return np.ascontiguousarray(matrices[..., rows, columns])
-
-
-def unpack(entries: ArrayLike) -> FloatArray:
-    """Matrices of shape (..., d+1, d+1) from upper triangles of shape (..., m).
-
-    Raises:
-        ContractError: If m is not the number of entries of any matrix.
-    """
-    values = np.asarray(entries, dtype=np.float64)
-    size = _size(values.shape[-1])
-    rows, columns = _triangle(size)
-    gram = np.empty((*values.shape[:-1], size, size))
-    gram[..., rows, columns] = values
-    gram[..., columns, rows] = values
-    return gram
-
-
 def monomials(theta: ArrayLike) -> FloatArray:
     """1, theta_i and theta_i theta_j (i <= j) in packed order, shape (..., m)."""
-    v = vector(theta)
-    rows, columns = _triangle(v.shape[-1])
-    return np.ascontiguousarray(v[..., rows] * v[..., columns])
+    return packed.gram_from_polynomial(packed.monomials(theta))
 
 
 def polynomial(gram: ArrayLike) -> FloatArray:
     """Coefficients c of shape (..., m) with ``(c * monomials(theta)).sum(-1)`` = v^T G v."""
-    packed = pack(gram)
-    return packed * _multiplicity(packed.shape[-1])
+    return packed.gram_to_polynomial(pack(gram))
 
 
 def gram_from_polynomial(coefficients: ArrayLike) -> FloatArray:
     """Gram matrices, shape (..., d+1, d+1), from polynomial coefficients of shape (..., m)."""
-    values = np.asarray(coefficients, dtype=np.float64)
-    return unpack(values / _multiplicity(values.shape[-1]))
+    return unpack(packed.gram_from_polynomial(coefficients))
 
 
 def derivatives(gram: ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -171,25 +155,3 @@ def sampling_ratio(gram: ArrayLike, matrix: ArrayLike) -> FloatArray:
     return np.asarray(
         (np.asarray(gram, np.float64) * np.asarray(matrix, np.float64)).sum(axis=(-2, -1))
     )
-
-
-@cache
-def _triangle(size: int) -> tuple[IntArray, IntArray]:
-    rows, columns = np.triu_indices(size)
-    rows.flags.writeable = columns.flags.writeable = False
-    return rows.astype(np.int64, copy=False), columns.astype(np.int64, copy=False)
-
-
-def _size(entries: int) -> int:
-    size = int((np.sqrt(8.0 * entries + 1.0) - 1.0) / 2.0 + 0.5)
-    if entries < 1 or size * (size + 1) // 2 != entries:
-        raise ContractError(
-            f"{entries} entries are not the upper triangle of a matrix; accepted are 1, 3, 6, 10, "
-            ".."
-        )
-    return size
-
-
-def _multiplicity(entries: int) -> FloatArray:
-    rows, columns = _triangle(_size(entries))
-    return np.where(rows == columns, 1.0, 2.0)

@@ -13,7 +13,7 @@ from sbi_physics_smeft.amplitudes import gram_full, gram_production
 from sbi_physics_smeft.conventions import pack, sampling_ratio, vector
 from sbi_physics_smeft.cross_section import sigma_gram
 from sbi_physics_smeft.generator import generate
-from sbi_physics_smeft.model import M_W, M_Z
+from sbi_physics_smeft.model import BR_W, BR_Z, M_W, M_Z
 from sbi_physics_smeft.phase_space import phase_space
 from scipy import stats
 
@@ -71,6 +71,21 @@ def test_bins_of_mass_and_charge_have_their_cross_sections(sample, reference):
     assert len(found) == 48
     assert np.abs(found).max() < 5
     assert stats.chi2.sf(np.square(found).sum(), 48) > 1e-4
+
+
+def test_fisher_information_and_what_decays_add_to_it(sample, reference):
+    # L int R_i R_j dsigma_0 at 300 fb^-1. Decay azimuths restore the interference of C_W.
+    events, q, full = sample
+    first = 2 * events.gram[:, 0, 1:]
+    values = 300e3 * SIGMA[0, 0] * 4 * BR_W * BR_Z * first**2 / q[:, None]
+    found, error = values.mean(axis=0), values.std(axis=0) / np.sqrt(N)
+    if full:
+        expected = np.array([899, 13_945, 60_849])
+        error = np.hypot(error, [3, 1117, 2751])
+    else:
+        expected = np.diagonal(reference["fisher_production_300fb"])
+    assert np.abs((found - expected) / error).max() < 4.5
+    assert (error / expected).max() < 0.15
 
 
 def test_labels_are_those_of_the_amplitudes(sample):
