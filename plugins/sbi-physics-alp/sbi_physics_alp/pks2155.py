@@ -25,15 +25,22 @@ from sbi_physics import (
     ParameterSpace,
     Uniform,
 )
-from sbi_physics.errors import ObservationError, OptionError
+from sbi_physics.errors import DataFileError, ObservationError, OptionError
 from sbi_physics.types import DataArray, FloatArray, Latents
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ConversionOptions
 from sbi_physics_alp.conversion import Conversion
-from sbi_physics_alp.data_files import found_files, public_name
+from sbi_physics_alp.data_files import MissingDataError, found_files, public_name
+from sbi_physics_alp.dl3 import PUBLIC_SETS, public_set
 from sbi_physics_alp.field import Cluster
 from sbi_physics_alp.levels import ClusterPrior
 from sbi_physics_alp.observation import check_edges, find, read_arrays
-from sbi_physics_alp.on_off import OnOffResponse, hess_like_response, read_ogip
+from sbi_physics_alp.on_off import (
+    OnOffObservation,
+    OnOffResponse,
+    hess_like_response,
+    is_on_off_file,
+    read_ogip,
+)
 from sbi_physics_alp.quantities import Exposure, to_value
 from sbi_physics_alp.spectrum import bin_fluxes, log_parabola
 
@@ -52,6 +59,7 @@ CLUSTER = Cluster(
 )
 """The cluster around the source; constant density of 1e-3 cm^-3 and field."""
 
+_DL3_SUB_BINS = 2  # of 60 bins of true energy a decade
 _STEADY = {"amplitude": 5e-11, "index": 2.6, "curvature": 0.1}
 
 
@@ -61,7 +69,9 @@ class AlpPks2155Options(ConversionOptions):
     response: str = Field(
         "embedded",
         description="Response and background: 'embedded' (parametrised, of the size of H.E.S.S.), "
-        "'hess-pks2155-steady' (file below $GAMMAPY_DATA) or the path of an OGIP spectrum.",
+        "'hess-pks2155-steady' (spectrum below $GAMMAPY_DATA), 'hess-dl3-pks2155-flare', "
+        "'-steady' or '-all' (H.E.S.S. runs below $GAMMAPY_DATA, reduced by gammapy), the path "
+        "of an OGIP spectrum, or of an npz file that `python -m sbi_physics_alp.dl3` wrote.",
     )
     exposure: Exposure | None = Field(
         None,
@@ -181,7 +191,7 @@ class AlpPks2155(AlpSimulator):
     @classmethod
     def observation_options(cls, path: Path) -> Mapping[str, Any]:
         """An OGIP spectrum is analysed with the response and background it carries."""
-        if path.suffix == ".npz":
+        if path.suffix == ".npz" and not is_on_off_file(path):
             return {}
         return {"response": public_name(path) or str(path.resolve())}
 
@@ -191,16 +201,16 @@ class AlpPks2155(AlpSimulator):
         An npz file has the arrays ``n_on``, ``n_off`` and, to be checked, ``edges_gev``. An OGIP
         spectrum carries its own response, which must be the one that this simulator was made with.
         """
-        file = find(path)
+        file = Path(path) if str(path) in PUBLIC_SETS else find(path)
         edges = self.instrument.response.reco_edges_gev
-        if file.suffix == ".npz":
+        if file.suffix == ".npz" and not is_on_off_file(file):
             n_on, n_off, file_edges = read_arrays(file, ("n_on", "n_off", "edges_gev"))
             if file_edges is not None:
                 check_edges(file, file_edges, edges)
             if n_on is None or n_off is None or n_on.shape != n_off.shape:
                 raise ObservationError(f"{file} needs arrays n_on and n_off of one shape")
             return self._stacked(n_on, n_off, file)
-        measured = read_ogip(file, sub_bins=self.options.sub_bins)
+        measured = _measured(path, self.options.sub_bins)
         if not measured.instrument.agrees_with(self.instrument):
             raise ObservationError(
                 f"{file} was taken with another response, exposure or background than this "
@@ -220,4 +230,17 @@ def _instrument(options: AlpPks2155Options) -> OnOffResponse:
         raise OptionError(
             f"exposure={options.exposure!r} cannot be set: {options.response!r} brings its own"
         )
-    return read_ogip(find(options.response), sub_bins=options.sub_bins).instrument
+    return _measured(options.response, options.sub_bins).instrument
+
+
+def _measured(name_or_path: str | Path, sub_bins: int) -> OnOffObservation:
+    """An observation with its response, from runs, from a file of ours or from an OGIP file."""
+    if str(name_or_path) in PUBLIC_SETS:
+        try:
+            return public_set(str(name_or_path), sub_bins=_DL3_SUB_BINS)
+        except MissingDataError as error:
+            raise DataFileError(str(error)) from error
+    file = find(name_or_path)
+    if file.suffix == ".npz":
+        return OnOffObservation.load(file)
+    return read_ogip(file, sub_bins=sub_bins)
