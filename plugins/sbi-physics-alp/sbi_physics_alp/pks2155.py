@@ -25,21 +25,18 @@ from sbi_physics import (
     ParameterSpace,
     Uniform,
 )
-from sbi_physics.errors import DataFileError, ObservationError, OptionError
+from sbi_physics.errors import OptionError
 from sbi_physics.types import DataArray, FloatArray, Latents
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ConversionOptions
 from sbi_physics_alp.conversion import Conversion
-from sbi_physics_alp.data_files import MissingDataError, found_files, public_name
-from sbi_physics_alp.dl3 import PUBLIC_SETS, public_set
+from sbi_physics_alp.data_files import found_files, public_name
 from sbi_physics_alp.field import Cluster
+from sbi_physics_alp.instruments import OnAndOff, measured_counts
 from sbi_physics_alp.levels import ClusterPrior
-from sbi_physics_alp.observation import check_edges, find, read_arrays
 from sbi_physics_alp.on_off import (
-    OnOffObservation,
     OnOffResponse,
     hess_like_response,
     is_on_off_file,
-    read_ogip,
 )
 from sbi_physics_alp.quantities import Exposure, to_value
 from sbi_physics_alp.spectrum import bin_fluxes, log_parabola
@@ -59,7 +56,6 @@ CLUSTER = Cluster(
 )
 """The cluster around the source; constant density of 1e-3 cm^-3 and field."""
 
-_DL3_SUB_BINS = 2  # of 60 bins of true energy a decade
 _STEADY = {"amplitude": 5e-11, "index": 2.6, "curvature": 0.1}
 
 
@@ -106,6 +102,7 @@ class AlpPks2155(AlpSimulator):
     def __init__(self, options: AlpPks2155Options | None = None, **values: object) -> None:
         super().__init__(options, **values)
         self.instrument = _instrument(self.options)
+        self._counts = OnAndOff(self.instrument, sub_bins=self.options.sub_bins)
         self.cluster_prior = ClusterPrior(CLUSTER)
         self.conversion = Conversion(
             self.instrument.response.true_centres_gev,
@@ -153,25 +150,11 @@ class AlpPks2155(AlpSimulator):
 
     @property
     def observable(self) -> Observable:
-        response = self.instrument.response
-        return Observable(
-            "spectrum",
-            (2, *response.background.shape),
-            unit="ct",
-            edges=tuple(response.reco_edges_gev.tolist()),
-            edge_unit="GeV",
-            transform=("anscombe", "whiten"),
-            label="counts",
-            edge_label="reconstructed energy",
-            names=("on", "off"),
-        )
+        return self._counts.observable
 
     def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
-        signal = self.expected_signal(np.asarray(z["survival"], dtype=np.float64), theta)
-        background = self.instrument.draw_background(len(theta), rng)
-        n_on = rng.poisson(signal + background)
-        n_off = rng.poisson(background / self.instrument.alpha)
-        return np.stack([n_on, n_off], axis=1).astype(np.float64)
+        survival = np.asarray(z["survival"], dtype=np.float64)
+        return self._counts.draw(self.expected_signal(survival, theta), rng)
 
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source in the on region, shape (n, n_reco).
@@ -196,31 +179,8 @@ class AlpPks2155(AlpSimulator):
         return {"response": public_name(path) or str(path.resolve())}
 
     def read_observation(self, path: Path) -> DataArray:
-        """Counts (on, off) from an npz file or an OGIP spectrum, shape (2, n_reco).
-
-        An npz file has the arrays ``n_on``, ``n_off`` and, to be checked, ``edges_gev``. An OGIP
-        spectrum carries its own response, which must be the one that this simulator was made with.
-        """
-        file = Path(path) if str(path) in PUBLIC_SETS else find(path)
-        edges = self.instrument.response.reco_edges_gev
-        if file.suffix == ".npz" and not is_on_off_file(file):
-            n_on, n_off, file_edges = read_arrays(file, ("n_on", "n_off", "edges_gev"))
-            if file_edges is not None:
-                check_edges(file, file_edges, edges)
-            if n_on is None or n_off is None or n_on.shape != n_off.shape:
-                raise ObservationError(f"{file} needs arrays n_on and n_off of one shape")
-            return self._stacked(n_on, n_off, file)
-        measured = _measured(path, self.options.sub_bins)
-        if not measured.instrument.agrees_with(self.instrument):
-            raise ObservationError(
-                f"{file} was taken with another response, exposure or background than this "
-                f"simulator has; make it with response={str(path)!r}"
-            )
-        return self._stacked(measured.n_on, measured.n_off, file)
-
-    def _stacked(self, n_on: FloatArray, n_off: FloatArray, file: Path) -> DataArray:
-        x: DataArray = self.observable.check(np.stack([n_on, n_off]), str(file))[0]
-        return x
+        """Counts (on, off), shape (2, n_reco), see `OnAndOff.read`."""
+        return self._counts.read(path)
 
 
 def _instrument(options: AlpPks2155Options) -> OnOffResponse:
@@ -230,17 +190,4 @@ def _instrument(options: AlpPks2155Options) -> OnOffResponse:
         raise OptionError(
             f"exposure={options.exposure!r} cannot be set: {options.response!r} brings its own"
         )
-    return _measured(options.response, options.sub_bins).instrument
-
-
-def _measured(name_or_path: str | Path, sub_bins: int) -> OnOffObservation:
-    """An observation with its response, from runs, from a file of ours or from an OGIP file."""
-    if str(name_or_path) in PUBLIC_SETS:
-        try:
-            return public_set(str(name_or_path), sub_bins=_DL3_SUB_BINS)
-        except MissingDataError as error:
-            raise DataFileError(str(error)) from error
-    file = find(name_or_path)
-    if file.suffix == ".npz":
-        return OnOffObservation.load(file)
-    return read_ogip(file, sub_bins=sub_bins)
+    return measured_counts(options.response, options.sub_bins).instrument
