@@ -33,6 +33,7 @@ class Conversion:
         cell_mode: CellMode,
         high_mass_cut: bool,
         realisation: int | Literal["random"],
+        tau: Array | None = None,
     ) -> None:
         """Prepare everything that simulations share.
 
@@ -45,9 +46,10 @@ class Conversion:
             cell_mode: Cells of the cluster field.
             high_mass_cut: No conversion where the field has no power.
             realisation: ``random``, or the seed of one field for all simulations.
+            tau: Optical depth of the background light at each energy; None: of arXiv:1007.1459.
         """
         self.energy_gev = energy_gev
-        self.tau = optical_depth(energy_gev, redshift)
+        self.tau = optical_depth(energy_gev, redshift) if tau is None else tau
         self._redshift = redshift
         self._milky_way = milky_way
         self._cell_mode: CellMode = cell_mode

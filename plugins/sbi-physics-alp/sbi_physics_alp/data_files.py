@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from sbi_physics import DataFile
 
@@ -47,6 +49,11 @@ PUBLIC_FILES: dict[str, PublicFile] = {
         "cta-caldb/Prod5-South-20deg-AverageAz-14MSTs37SSTs.180000s-v0.1.fits.gz",
         "cta-caldb",
         "CTAO South prod5 response, 20 deg zenith, 50 h",
+    ),
+    "hess-dl3-dr1": PublicFile(
+        "hess-dl3-dr1/obs-index.fits.gz",
+        "hess-dl3-dr1",
+        "H.E.S.S. public test data (DL3 DR1): index of the runs",
     ),
     "hess-pks2155-steady": PublicFile(
         "PKS2155-steady/pks2155-304_steady.fits.gz",
@@ -131,6 +138,23 @@ def public_name(path: Path) -> str | None:
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class _Savable(Protocol):
+    def save(self, path: str | Path) -> Path: ...
+
+
+def keep(record: _Savable, path: Path) -> None:
+    """Save a derived record under another name and rename it, never leaving half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".npz")
+        os.close(handle)
+        record.save(draft)
+        Path(draft).replace(path)
+    except OSError:
+        # A read-only home costs time at every start, not a failure.
+        return
 
 
 def cache_folder() -> Path:

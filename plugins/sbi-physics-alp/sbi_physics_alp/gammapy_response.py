@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sbi_physics_alp.data_files import cache_folder, locate, sha256
+from sbi_physics_alp.data_files import cache_folder, keep, locate, sha256
 from sbi_physics_alp.response import Response, reco_energy_edges, true_energy_edges
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -91,7 +89,7 @@ def load_response(
         return Response.load(kept).with_livetime(livetime_s)
     response = build_response(path, selection, livetime_s=_REFERENCE_LIVETIME_S)
     response.metadata.update(key, file=path.name)
-    _keep(response, kept)
+    keep(response, kept)
     return response.with_livetime(livetime_s)
 
 
@@ -163,16 +161,3 @@ def _map_background(observation: Any, axis: Any) -> Array:
         MapDataset.create(geometry), observation
     )
     return np.asarray(dataset.background.data.sum(axis=(1, 2)))
-
-
-def _keep(response: Response, path: Path) -> None:
-    """Write under another name and rename, so that no reader sees half a file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-        os.close(handle)
-        response.save(draft)
-        Path(draft).replace(path)
-    except OSError:
-        # A read-only home costs half a second at every start, not a failure.
-        return

@@ -8,6 +8,7 @@ the Jeffreys prior, mu_b = alpha Gamma(c + 1/2).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from scipy.special import ndtr
 from sbi_physics_alp.response import Response
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+
+FORMAT = 1
+"""Version of the layout of on-off files."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,52 @@ class OnOffObservation:
     n_off: Array
     instrument: OnOffResponse
 
+    def save(self, path: str | Path) -> Path:
+        """Write an npz file without pickles: counts, response and background."""
+        path = Path(path)
+        response, instrument = self.instrument.response, self.instrument
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                on_off_format=np.array(FORMAT),
+                n_on=self.n_on,
+                n_off=self.n_off,
+                edges_gev=response.reco_edges_gev,
+                alpha=instrument.alpha,
+                off_counts=instrument.off_counts,
+                matrix=response.matrix,
+                true_edges_gev=response.true_edges_gev,
+                livetime_s=np.array(response.livetime_s),
+                metadata=np.array(json.dumps(response.metadata)),
+            )
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> OnOffObservation:
+        """Read a file written by `save`."""
+        with np.load(path, allow_pickle=False) as data:
+            if "on_off_format" not in data or int(data["on_off_format"]) != FORMAT:
+                raise ValueError(f"{path} is not an on-off observation of format {FORMAT}")
+            response = Response(
+                data["matrix"],
+                data["alpha"] * data["off_counts"],
+                data["edges_gev"],
+                data["true_edges_gev"],
+                float(data["livetime_s"]),
+                json.loads(str(data["metadata"])),
+            )
+            instrument = OnOffResponse(response, data["alpha"], data["off_counts"])
+            return cls(data["n_on"], data["n_off"], instrument)
+
+
+def is_on_off_file(path: Path) -> bool:
+    """Whether an npz file was written by `OnOffObservation.save`."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return "on_off_format" in data.files
+    except (OSError, ValueError):
+        return False
+
 
 def read_ogip(path: Path, *, sub_bins: int = 16) -> OnOffObservation:
     """Read an OGIP spectrum (PHA file with its BKG, ARF and RMF files) with gammapy.
@@ -90,10 +140,28 @@ def read_ogip(path: Path, *, sub_bins: int = 16) -> OnOffObservation:
     from gammapy.datasets import SpectrumDatasetOnOff
 
     dataset = SpectrumDatasetOnOff.read(path)
+    return from_dataset(dataset, sub_bins=sub_bins, metadata={"file": Path(path).name})
+
+
+def from_dataset(
+    dataset: Any, *, sub_bins: int = 1, metadata: dict[str, Any] | None = None
+) -> OnOffObservation:
+    """Take counts and response out of a `SpectrumDatasetOnOff` of gammapy.
+
+    Args:
+        dataset: The dataset; bins outside its quality mask are dropped.
+        sub_bins: Parts of each true-energy bin, which keep the area and migration of the whole.
+        metadata: Where the numbers come from; values that JSON can hold.
+
+    Raises:
+        ValueError: If the bins that may be used are not one range.
+    """
     axis = dataset.counts.geom.axes["energy"]
     safe = np.flatnonzero(dataset.mask_safe.data.reshape(-1))
     if safe.size == 0 or safe.size != safe[-1] - safe[0] + 1:
-        raise ValueError(f"the bins of {path} that may be used are not one range: {safe.tolist()}")
+        raise ValueError(
+            f"the bins of {dataset.name} that may be used are not one range: {safe.tolist()}"
+        )
     used = slice(int(safe[0]), int(safe[-1]) + 1)
     exposure = dataset.exposure.quantity.to_value("cm2 s").reshape(-1)
     migration = dataset.edisp.get_edisp_kernel(energy_axis=axis).pdf_matrix[:, used]
@@ -108,7 +176,7 @@ def read_ogip(path: Path, *, sub_bins: int = 16) -> OnOffObservation:
         reco_edges_gev=axis.edges.to_value("GeV")[used.start : used.stop + 1],
         true_edges_gev=divide_bins(true_edges, sub_bins),
         livetime_s=float(dataset.exposure.meta["livetime"].to_value("s")),
-        metadata={"file": Path(path).name, "sub_bins": sub_bins},
+        metadata={**(metadata or {}), "sub_bins": sub_bins},
     )
     return OnOffObservation(n_on, n_off, OnOffResponse(response, alpha, n_off))
 

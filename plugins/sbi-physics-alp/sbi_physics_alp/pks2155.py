@@ -25,15 +25,19 @@ from sbi_physics import (
     ParameterSpace,
     Uniform,
 )
-from sbi_physics.errors import ObservationError, OptionError
+from sbi_physics.errors import OptionError
 from sbi_physics.types import DataArray, FloatArray, Latents
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ConversionOptions
 from sbi_physics_alp.conversion import Conversion
 from sbi_physics_alp.data_files import found_files, public_name
 from sbi_physics_alp.field import Cluster
+from sbi_physics_alp.instruments import OnAndOff, measured_counts
 from sbi_physics_alp.levels import ClusterPrior
-from sbi_physics_alp.observation import check_edges, find, read_arrays
-from sbi_physics_alp.on_off import OnOffResponse, hess_like_response, read_ogip
+from sbi_physics_alp.on_off import (
+    OnOffResponse,
+    hess_like_response,
+    is_on_off_file,
+)
 from sbi_physics_alp.quantities import Exposure, to_value
 from sbi_physics_alp.spectrum import bin_fluxes, log_parabola
 
@@ -61,7 +65,9 @@ class AlpPks2155Options(ConversionOptions):
     response: str = Field(
         "embedded",
         description="Response and background: 'embedded' (parametrised, of the size of H.E.S.S.), "
-        "'hess-pks2155-steady' (file below $GAMMAPY_DATA) or the path of an OGIP spectrum.",
+        "'hess-pks2155-steady' (spectrum below $GAMMAPY_DATA), 'hess-dl3-pks2155-flare', "
+        "'-steady' or '-all' (H.E.S.S. runs below $GAMMAPY_DATA, reduced by gammapy), the path "
+        "of an OGIP spectrum, or of an npz file that `python -m sbi_physics_alp.dl3` wrote.",
     )
     exposure: Exposure | None = Field(
         None,
@@ -96,6 +102,7 @@ class AlpPks2155(AlpSimulator):
     def __init__(self, options: AlpPks2155Options | None = None, **values: object) -> None:
         super().__init__(options, **values)
         self.instrument = _instrument(self.options)
+        self._counts = OnAndOff(self.instrument, sub_bins=self.options.sub_bins)
         self.cluster_prior = ClusterPrior(CLUSTER)
         self.conversion = Conversion(
             self.instrument.response.true_centres_gev,
@@ -143,25 +150,11 @@ class AlpPks2155(AlpSimulator):
 
     @property
     def observable(self) -> Observable:
-        response = self.instrument.response
-        return Observable(
-            "spectrum",
-            (2, *response.background.shape),
-            unit="ct",
-            edges=tuple(response.reco_edges_gev.tolist()),
-            edge_unit="GeV",
-            transform=("anscombe", "whiten"),
-            label="counts",
-            edge_label="reconstructed energy",
-            names=("on", "off"),
-        )
+        return self._counts.observable
 
     def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
-        signal = self.expected_signal(np.asarray(z["survival"], dtype=np.float64), theta)
-        background = self.instrument.draw_background(len(theta), rng)
-        n_on = rng.poisson(signal + background)
-        n_off = rng.poisson(background / self.instrument.alpha)
-        return np.stack([n_on, n_off], axis=1).astype(np.float64)
+        survival = np.asarray(z["survival"], dtype=np.float64)
+        return self._counts.draw(self.expected_signal(survival, theta), rng)
 
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source in the on region, shape (n, n_reco).
@@ -181,36 +174,13 @@ class AlpPks2155(AlpSimulator):
     @classmethod
     def observation_options(cls, path: Path) -> Mapping[str, Any]:
         """An OGIP spectrum is analysed with the response and background it carries."""
-        if path.suffix == ".npz":
+        if path.suffix == ".npz" and not is_on_off_file(path):
             return {}
         return {"response": public_name(path) or str(path.resolve())}
 
     def read_observation(self, path: Path) -> DataArray:
-        """Counts (on, off) from an npz file or an OGIP spectrum, shape (2, n_reco).
-
-        An npz file has the arrays ``n_on``, ``n_off`` and, to be checked, ``edges_gev``. An OGIP
-        spectrum carries its own response, which must be the one that this simulator was made with.
-        """
-        file = find(path)
-        edges = self.instrument.response.reco_edges_gev
-        if file.suffix == ".npz":
-            n_on, n_off, file_edges = read_arrays(file, ("n_on", "n_off", "edges_gev"))
-            if file_edges is not None:
-                check_edges(file, file_edges, edges)
-            if n_on is None or n_off is None or n_on.shape != n_off.shape:
-                raise ObservationError(f"{file} needs arrays n_on and n_off of one shape")
-            return self._stacked(n_on, n_off, file)
-        measured = read_ogip(file, sub_bins=self.options.sub_bins)
-        if not measured.instrument.agrees_with(self.instrument):
-            raise ObservationError(
-                f"{file} was taken with another response, exposure or background than this "
-                f"simulator has; make it with response={str(path)!r}"
-            )
-        return self._stacked(measured.n_on, measured.n_off, file)
-
-    def _stacked(self, n_on: FloatArray, n_off: FloatArray, file: Path) -> DataArray:
-        x: DataArray = self.observable.check(np.stack([n_on, n_off]), str(file))[0]
-        return x
+        """Counts (on, off), shape (2, n_reco), see `OnAndOff.read`."""
+        return self._counts.read(path)
 
 
 def _instrument(options: AlpPks2155Options) -> OnOffResponse:
@@ -220,4 +190,4 @@ def _instrument(options: AlpPks2155Options) -> OnOffResponse:
         raise OptionError(
             f"exposure={options.exposure!r} cannot be set: {options.response!r} brings its own"
         )
-    return read_ogip(find(options.response), sub_bins=options.sub_bins).instrument
+    return measured_counts(options.response, options.sub_bins).instrument

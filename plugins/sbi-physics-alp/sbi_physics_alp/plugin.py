@@ -19,6 +19,13 @@ def sbi_physics_simulators() -> list[SimulatorSpec]:
             references=("arXiv:2509.20578", "arXiv:1603.06978", "arXiv:1406.5972"),
         ),
         SimulatorSpec(
+            name="alp-source",
+            summary="photon-ALP mixing towards any source behind a cluster, by configuration",
+            target="sbi_physics_alp.source:AlpSource",
+            requires=_REQUIRES,
+            references=("arXiv:1406.5972",),
+        ),
+        SimulatorSpec(
             name="alp-pks2155",
             summary="photon-ALP mixing towards PKS 2155-304 seen by a H.E.S.S.-like array",
             target="sbi_physics_alp.pks2155:AlpPks2155",

@@ -6,6 +6,7 @@ Divergence-free field with power spectrum k^q between k_l and k_h (arXiv:1406.59
              { (k_h^(q+2) - k_l^(q+2))/(q+2) + (k^2/q)(k_h^q - k_l^q)               for k < k_l
     A = (q+3) / (k_h^(q+3) - k_l^(q+3)),    eps(k) = (pi/4) B0^2 F(k)
     B(z) = sum_n sigma_n (u_n cos(k_n z) - v_n sin(k_n z)),    sigma_n^2 = eps(k_n) dk_n / pi
+    C(z) = <B(z') B(z' + z)> = (1/pi) int_0^k_h eps(k) cos(k z) dk,    C(0) = B0^2 / 3
 
 with standard normals u_n, v_n: the same process as a Rayleigh amplitude and a uniform phase for
 each mode. Every bracket is an integral of a power of k, written with expm1 so that it stays
@@ -66,3 +67,44 @@ def modes(b0_ug: float, k_l_kpc: float, k_h_kpc: float, q: float) -> tuple[Array
     k = np.logspace(np.log10(k_min), np.log10(k_h_kpc), n)
     eps = power_spectrum(k[:-1], b0_ug, k_l_kpc, k_h_kpc, q)
     return k[:-1], np.sqrt(eps * np.diff(k) / np.pi)
+
+
+def correlation(z_kpc: Array, b0_ug: float, k_l_kpc: float, k_h_kpc: float, q: float) -> Array:
+    """Spatial correlation C(z) of one component in muG^2, of the continuous spectrum.
+
+    Args:
+        z_kpc: Distances in kpc, shape (n,).
+        b0_ug: Root mean square of the three-dimensional field in muG.
+        k_l_kpc: Lower end of the turbulence spectrum in kpc^-1.
+        k_h_kpc: Upper end in kpc^-1.
+        q: Spectral index.
+
+    Example:
+        >>> float(correlation(np.array([0.0]), 3.0, 0.18, 9.0, -2.8).round(6)[0])
+        3.0
+    """
+    distance = np.abs(np.atleast_1d(np.asarray(z_kpc, dtype=np.float64)))
+    edges = _panels(k_l_kpc, k_h_kpc, np.pi / max(float(distance.max(initial=0.0)), 1e-300))
+    node, weight = np.polynomial.legendre.leggauss(8)
+    half, centre = 0.5 * np.diff(edges), 0.5 * (edges[1:] + edges[:-1])
+    k = (centre[:, None] + half[:, None] * node).ravel()
+    density = power_spectrum(k, b0_ug, k_l_kpc, k_h_kpc, q) * (half[:, None] * weight).ravel()
+    return np.array([np.dot(density, np.cos(k * z)) for z in distance]) / np.pi
+
+
+def integral_length(k_l_kpc: float, k_h_kpc: float, q: float) -> float:
+    """Integral of C(z) / C(0) over positive z, in kpc: half the spectrum at k = 0 over C(0)."""
+    zero = float(power_spectrum(np.array([0.0]), 1.0, k_l_kpc, k_h_kpc, q)[0])
+    return 0.5 * zero * 3.0
+
+
+def _panels(k_l: float, k_h: float, longest: float) -> Array:
+    """Edges of panels over (0, k_h) on which spectrum and cosine are smooth."""
+    growing = np.geomspace(k_l, k_h, max(2, int(np.ceil(np.log(k_h / k_l) / 0.2)) + 1))
+    coarse = np.concatenate([np.linspace(0.0, k_l, 9)[:-1], growing])
+    parts = np.ceil(np.diff(coarse) / longest).astype(np.int64)
+    pieces = [
+        np.linspace(a, b, n, endpoint=False)
+        for a, b, n in zip(coarse[:-1], coarse[1:], parts, strict=True)
+    ]
+    return np.append(np.concatenate(pieces), k_h)

@@ -2,10 +2,11 @@
 
     python scripts/make_tables.py
 
-needs ``pip install gammaALPs ebltable``. Two files come out:
+needs ``pip install gammaALPs ebltable``. Three files come out:
 
 - ebl_dominguez.npz: optical depth of arXiv:1007.1459 at the redshifts of the simulators, on the
   energy nodes of ebltable's own table (which is linear in log10 E between them);
+- ebl_dominguez_grid.npz: the same in single precision at redshifts 0 - 1, for other sources;
 - milky_way_ngc1275.npz: regular field of arXiv:1204.3662 towards NGC 1275, the 99 cells that
   gammaALPs builds, outermost first.
 """
@@ -27,16 +28,24 @@ from gammaALPs.core import ALP, Source
 
 DATA = Path(__file__).parents[1] / "sbi_physics_alp" / "data"
 REDSHIFTS = (0.017559, 0.116)
+GRID = np.concatenate([np.arange(50) / 100, 0.5 + np.arange(26) / 50])
 NGC1275 = {"z": 0.017559, "ra": "03h19m48.1s", "dec": "+41d30m42s"}
 
 
 def main() -> None:
-    """Write both files."""
+    """Write all files."""
     depth = OptDepth.readmodel(model="dominguez")
     energy_gev = 10.0**depth.x
     tau = np.stack([depth.opt_depth(z, energy_gev / 1e3) for z in REDSHIFTS])
     np.savez_compressed(
         DATA / "ebl_dominguez.npz", redshift=np.array(REDSHIFTS), energy_gev=energy_gev, tau=tau
+    )
+    grid = np.stack([depth.opt_depth(z, energy_gev / 1e3) for z in GRID])
+    np.savez_compressed(
+        DATA / "ebl_dominguez_grid.npz",
+        redshift=GRID,
+        energy_gev=energy_gev,
+        tau=grid.astype(np.float32),
     )
     galaxy = MixGMF(ALP(1.0, 1.0), Source(**NGC1275), EGeV=np.array([100.0]), model="jansson12")
     np.savez_compressed(

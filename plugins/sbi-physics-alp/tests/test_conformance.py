@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 from sbi_physics_alp.ngc1275 import AlpNgc1275
 from sbi_physics_alp.pks2155 import AlpPks2155
+from sbi_physics_alp.source import AlpSource
 
 from sbi_physics.testing import SIMULATOR_CHECKS, conformance
 
@@ -33,4 +34,21 @@ def test_pks2155(check):
     SIMULATOR_CHECKS, partial(NGC1275, level="informed", energy_min="100 GeV"), n_draws=100
 )
 def test_ngc1275_with_a_free_cluster(check):
+    check()
+
+
+SOURCE = partial(
+    AlpSource,
+    redshift=0.044,
+    spectrum="log-parabola",
+    free=["b0"],
+    r_abell=100.0,
+    true_bins_per_decade=25,
+    energy_min="100 GeV",
+    energy_max="2 TeV",
+)
+
+
+@conformance(SIMULATOR_CHECKS, SOURCE, n_draws=100)
+def test_source(check):
     check()

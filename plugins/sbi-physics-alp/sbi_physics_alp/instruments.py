@@ -1,0 +1,139 @@
+"""What is observed: counts over a known background, or counts of an on and an off region.
+
+Both draw data from the expected counts of the source, describe them and read measured ones.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sbi_physics import Observable
+from sbi_physics.errors import DataFileError, ObservationError
+from sbi_physics.types import DataArray
+from sbi_physics_alp.data_files import MissingDataError
+from sbi_physics_alp.dl3 import PUBLIC_SETS, public_set
+from sbi_physics_alp.observation import check_edges, find, read_arrays, read_counts
+from sbi_physics_alp.on_off import OnOffObservation, OnOffResponse, is_on_off_file, read_ogip
+from sbi_physics_alp.response import Response
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+_DL3_SUB_BINS = 2  # of 60 bins of true energy a decade
+
+
+class Counts:
+    """Counts of one region whose expected background is known: n ~ Poisson(R phi + b)."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+    @property
+    def observable(self) -> Observable:
+        """Counts of each reconstructed-energy bin."""
+        return _spectrum(self.response, self.response.background.shape)
+
+    def draw(self, signal: Array, rng: np.random.Generator) -> Array:
+        """Draw counts, shape (n, n_reco), for expected counts of the source of that shape."""
+        return rng.poisson(signal + self.response.background).astype(np.float64)
+
+    def read(self, path: Path) -> DataArray:
+        """Counts from an npz file (``counts``, optionally ``edges_gev``) or an OGIP spectrum."""
+        counts = read_counts(path, self.response.reco_edges_gev)
+        x: DataArray = self.observable.check(counts, str(path))[0]
+        return x
+
+
+class OnAndOff:
+    """Counts of two regions: n_on ~ Poisson(R phi + mu_b), n_off ~ Poisson(mu_b / alpha).
+
+    Args:
+        instrument: Response and background measurement.
+        sub_bins: Parts of each true-energy bin where OGIP files are read.
+    """
+
+    def __init__(self, instrument: OnOffResponse, *, sub_bins: int) -> None:
+        self.instrument, self.response = instrument, instrument.response
+        self._sub_bins = sub_bins
+
+    @property
+    def observable(self) -> Observable:
+        """Counts of each reconstructed-energy bin, on and off."""
+        return _spectrum(self.response, (2, *self.response.background.shape), ("on", "off"))
+
+    def draw(self, signal: Array, rng: np.random.Generator) -> Array:
+        """Draw counts, shape (n, 2, n_reco), for expected counts of the source (n, n_reco)."""
+        background = self.instrument.draw_background(len(signal), rng)
+        n_on = rng.poisson(signal + background)
+        n_off = rng.poisson(background / self.instrument.alpha)
+        return np.stack([n_on, n_off], axis=1).astype(np.float64)
+
+    def read(self, path: Path) -> DataArray:
+        """Counts (on, off), shape (2, n_reco).
+
+        An npz file has the arrays ``n_on``, ``n_off`` and, to be checked, ``edges_gev``. An OGIP
+        spectrum and a file of `dl3` carry their own response, which must be this one.
+
+        Raises:
+            DataFileError: If there is no such file.
+            ObservationError: If it cannot be read or has another response.
+        """
+        file = path if str(path) in PUBLIC_SETS else find(path)
+        if file.suffix == ".npz" and not is_on_off_file(file):
+            n_on, n_off, edges = read_arrays(file, ("n_on", "n_off", "edges_gev"))
+            if edges is not None:
+                check_edges(file, edges, self.response.reco_edges_gev)
+            if n_on is None or n_off is None or n_on.shape != n_off.shape:
+                raise ObservationError(f"{file} needs arrays n_on and n_off of one shape")
+            return self._stacked(n_on, n_off, file)
+        measured = measured_counts(path, self._sub_bins)
+        if not measured.instrument.agrees_with(self.instrument):
+            raise ObservationError(
+                f"{file} was taken with another response, exposure or background than this "
+                f"simulator has; make it with response={str(path)!r}"
+            )
+        return self._stacked(measured.n_on, measured.n_off, file)
+
+    def _stacked(self, n_on: Array, n_off: Array, file: Path) -> DataArray:
+        x: DataArray = self.observable.check(np.stack([n_on, n_off]), str(file))[0]
+        return x
+
+
+def measured_counts(name_or_path: str | Path, sub_bins: int) -> OnOffObservation:
+    """An on-off observation with its response.
+
+    Args:
+        name_or_path: A name of `dl3.PUBLIC_SETS` or `data_files.PUBLIC_FILES`, the path of an npz
+            file written by `dl3`, or of an OGIP spectrum.
+        sub_bins: Parts of each true-energy bin of an OGIP file.
+
+    Raises:
+        DataFileError: If the files are not there.
+    """
+    if str(name_or_path) in PUBLIC_SETS:
+        try:
+            return public_set(str(name_or_path), sub_bins=_DL3_SUB_BINS)
+        except MissingDataError as error:
+            raise DataFileError(str(error)) from error
+    file = find(name_or_path)
+    if file.suffix == ".npz":
+        return OnOffObservation.load(file)
+    return read_ogip(file, sub_bins=sub_bins)
+
+
+def _spectrum(
+    response: Response, shape: tuple[int, ...], names: tuple[str, ...] = ()
+) -> Observable:
+    return Observable(
+        "spectrum",
+        shape,
+        unit="ct",
+        edges=tuple(response.reco_edges_gev.tolist()),
+        edge_unit="GeV",
+        transform=("anscombe", "whiten"),
+        label="counts",
+        edge_label="reconstructed energy",
+        names=names,
+    )
