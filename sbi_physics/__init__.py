@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from sbi_physics.priors import Prior
     from sbi_physics.recalibrate import recalibrate
     from sbi_physics.registry import engine, engines, simulator, simulators
+    from sbi_physics.scan import Scan, scan
     from sbi_physics.simulate import simulate
     from sbi_physics.simulator import Budget, DataFile, Simulator, SimulatorOptions
     from sbi_physics.specs import EngineSpec, SimulatorSpec
@@ -92,6 +93,7 @@ _HOMES = {
     "priors": ("Prior",),
     "recalibrate": ("recalibrate",),
     "registry": ("engine", "engines", "simulator", "simulators"),
+    "scan": ("Scan", "scan"),
     "simulate": ("simulate",),
     "simulator": ("Budget", "DataFile", "Simulator", "SimulatorOptions"),
     "specs": ("EngineSpec", "SimulatorSpec"),
@@ -123,6 +125,7 @@ __all__ = [
     "ParameterSpace",
     "Posterior",
     "Prior",
+    "Scan",
     "SimulationStore",
     "Simulations",
     "Simulator",
@@ -145,6 +148,7 @@ __all__ = [
     "local_map",
     "recalibrate",
     "run",
+    "scan",
     "simulate",
     "simulator",
     "simulators",

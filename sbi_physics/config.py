@@ -58,7 +58,9 @@ class RunConfig(BaseModel):
     infer: Annotated[list[str], BeforeValidator(_split)] | None = Field(
         None, min_length=1, description="Parameters to infer; default those of interest."
     )
-    engine: str = Field(DEFAULT_ENGINE, description="Registered name of the engine.")
+    engine: str = Field(
+        DEFAULT_ENGINE, description="Registered name of the engine, or ENGINE:PRESET."
+    )
     settings: dict[str, Any] = Field({}, description="Engine settings, see `sbi-physics show`.")
     budget: str = Field(DEFAULT_BUDGET, description="Named amount of work: quick, standard, ...")
     simulations: int | None = Field(None, ge=10, description="Training simulations.")
@@ -236,8 +238,26 @@ def parse_assignments(items: Iterable[str], flag: str) -> dict[str, Any]:
             raise ConfigError(f"{flag} takes name=value, got {item!r}")
         if name.strip() in parsed:
             raise ConfigError(f"{flag} gives {name.strip()!r} twice")
-        parsed[name.strip()] = _value(text.strip(), flag, item)
+        parsed[name.strip()] = option_value(text.strip(), flag, item)
     return parsed
+
+
+def option_value(text: str, flag: str, item: str) -> Any:
+    """Return the value of an option from its text: lists and mappings as YAML, `null` as None.
+
+    Raises:
+        ConfigError: If a list or mapping cannot be read.
+    """
+    # Plain text is left to the option's own type: YAML would turn "off" into False and "50" into
+    # 50 even where a text is wanted.
+    if text == "null":
+        return None
+    if text[:1] in ("[", "{"):
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{flag} {item!r} is not a list or mapping: {error}") from error
+    return text
 
 
 def parse_numbers(items: Iterable[str], flag: str) -> dict[str, float]:
@@ -253,19 +273,6 @@ def parse_numbers(items: Iterable[str], flag: str) -> dict[str, float]:
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{flag} {name}={value}: {value!r} is not a number") from error
     return numbers
-
-
-def _value(text: str, flag: str, item: str) -> Any:
-    # Plain text is left to the option's own type: YAML would turn "off" into False and "50" into
-    # 50 even where a text is wanted.
-    if text == "null":
-        return None
-    if text[:1] in ("[", "{"):
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{flag} {item!r} is not a list or mapping: {error}") from error
-    return text
 
 
 def _relative_to(raw: str, folder: Path) -> str:

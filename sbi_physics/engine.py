@@ -8,15 +8,16 @@ are done here, the same way for every engine.
 
 from __future__ import annotations
 
+import copy
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sbi_physics.ensemble import ensemble_of
-from sbi_physics.errors import ContractError, TrainingError
+from sbi_physics.errors import ContractError, TrainingError, unknown_name
 from sbi_physics.guard import preserve_state
 from sbi_physics.observables import Observable
 from sbi_physics.posterior import Posterior, PosteriorContext
@@ -37,12 +38,17 @@ class Engine(ABC):
         summary: One line.
         Settings: Pydantic model of the settings, a subclass of `TrainingSettings`.
         packages: Distributions whose versions are recorded with every posterior.
+        presets: Named settings, such as the network and schedule of a publication; users write
+            `ENGINE:PRESET`.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""
     Settings: ClassVar[type[TrainingSettings]] = TrainingSettings
     packages: ClassVar[tuple[str, ...]] = ()
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    _preset: str = ""
 
     def supports(self, observable: Observable) -> str | None:
         """Return None if data of this kind can be handled, else the reason why not."""
@@ -75,12 +81,35 @@ class Engine(ABC):
     ) -> Posterior:
         """Rebuild a posterior from `Posterior._config()` and `Posterior._weights()`."""
 
+    def with_preset(self, name: str) -> Self:
+        """Return this engine with the settings of a preset in place of its defaults.
+
+        Raises:
+            UnknownNameError: If it has no such preset.
+        """
+        if name not in self.presets:
+            raise unknown_name(f"preset of {self.name!r}", name, self.presets)
+        chosen = copy.copy(self)
+        chosen._preset = name
+        return chosen
+
+    @property
+    def preset_settings(self) -> Mapping[str, Any]:
+        """What the chosen preset sets; empty without one."""
+        return self.presets[self._preset] if self._preset else {}
+
     def settings(self, settings: TrainingSettings | None = None, **values: Any) -> Any:
-        """Return resolved settings.
+        """Return resolved settings: the values over a preset over the defaults.
+
+        Args:
+            settings: Settings to start from instead, complete as they are.
+            **values: Settings by name.
 
         Raises:
             OptionError: Naming the setting, its value and what is accepted.
         """
+        if settings is None:
+            values = {**self.preset_settings, **values}
         return make_options(self.name, self.Settings, settings, values, "setting")
 
     def train(
@@ -202,7 +231,7 @@ def train(
 
     Args:
         simulations: Training simulations.
-        engine: Registered name, or an engine.
+        engine: Registered name (`ENGINE` or `ENGINE:PRESET`), or an engine.
         settings: Engine settings; a mapping sets some of them.
         infer: Names of the parameters to infer; default those with role `interest`.
         seed: Seed; drawn and recorded in the posterior when None.

@@ -25,6 +25,7 @@ PURPOSES: Final[dict[str, int]] = {
     "observation": 7,
     "transform": 8,
     "pool": 9,
+    "scan": 10,
 }
 """Numbers are part of the storage format: never renumber, only append."""
 

@@ -180,6 +180,7 @@ def store_for(
     prior: Prior,
     seed: int | None,
     purpose: str = "train",
+    chunk_size: int | None = None,
 ) -> Iterator[SimulationStore]:
     """Open the store that `simulate` would fill, for several calls of it.
 
@@ -189,12 +190,13 @@ def store_for(
         prior: Prior of round 0.
         seed: Seed of everything; None takes an existing store's, or a fresh one.
         purpose: What the simulations are for.
+        chunk_size: Rows of a chunk; None takes an existing store's, or the default.
 
     Raises:
         StoreMismatchError: If the store was made from something else.
         StoreLockedError: If another process is writing to it.
     """
-    with _opened(store, _header(simulator, prior, store, seed, purpose, 0, None)) as opened:
+    with _opened(store, _header(simulator, prior, store, seed, purpose, 0, chunk_size)) as opened:
         yield opened
 
 

@@ -116,6 +116,8 @@ class Simulator(ABC):
             `json_schema_extra={"later": True}`: at its default it is no part of the identity, so
             that stores made before it existed still match.
         observe_only: Two-stage simulators: parameters that enter only the observation.
+        observe_options: Two-stage simulators: options that enter only the observation, so that a
+            scan over them simulates the latents once.
         max_failure_fraction: Largest accepted fraction of non-finite simulations.
         fiducial: Named benchmark points, name -> parameter -> value.
         budgets: What `quick`, `standard` and `thorough` mean here.
@@ -130,6 +132,7 @@ class Simulator(ABC):
     citation: ClassVar[tuple[str, ...]] = ()
     Options: ClassVar[type[SimulatorOptions]] = SimulatorOptions
     observe_only: ClassVar[tuple[str, ...]] = ()
+    observe_options: ClassVar[tuple[str, ...]] = ()
     max_failure_fraction: ClassVar[float] = 0.0
     fiducial: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     budgets: ClassVar[Mapping[str, Budget]] = DEFAULT_BUDGETS

@@ -114,6 +114,27 @@ def test_a_wrong_setting_is_explained(simulations, settings, message):
         ENGINE.train(simulations, settings, seed=1)
 
 
+class PublishedEngine(LinearEngine):
+    presets = {"published": {"jitter": 0.25, "batch_size": 32}}
+
+
+def test_a_preset_replaces_defaults_and_given_settings_win(simulations):
+    engine = PublishedEngine()
+    chosen = engine.with_preset("published")
+    assert (chosen.settings().jitter, chosen.settings().batch_size) == (0.25, 32)
+    assert chosen.settings(jitter=0.5).jitter == 0.5
+    assert chosen.settings(LinearSettings(jitter=0.75)).batch_size == 256  # complete as it is
+    assert engine.settings().jitter == 0.0  # the engine itself is as it was
+    assert chosen.train(simulations, seed=1).context.settings["batch_size"] == 32
+
+
+def test_an_unknown_preset_is_answered_with_the_known_ones():
+    with pytest.raises(UnknownNameError, match=r"preset of 'linear' 'publish'.*'published'"):
+        PublishedEngine().with_preset("publish")
+    with pytest.raises(UnknownNameError, match=r"preset of 'exact' 'fast'\. Known: none"):
+        sp.engine("exact:fast")
+
+
 def test_data_the_engine_cannot_take_are_refused_with_its_reason():
     prior = Prior([Parameter("a", Uniform(0.0, 1.0))])
     sets = Simulations.from_arrays(

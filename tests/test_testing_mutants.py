@@ -411,6 +411,16 @@ class OffsetInLatents(ToyTwoStage):
         return super()._observe(z, np.stack([theta[:, 0], z["offset"]], axis=1), rng)
 
 
+@mutant("observe_options_stay_out_of_the_latents", "depend on the option 'spread'")
+class OptionOfTheLatents(ToyTwoStage):
+    observe_options = ("resolution", "spread")
+
+
+@mutant("observe_options_stay_out_of_the_latents", "has no option 'gain'")
+class OptionThatIsNone(ToyTwoStage):
+    observe_options = ("resolution", "gain")
+
+
 @mutant("redrawing_keeps_the_distribution", "the same parameters")
 class WearingOut(ToyTwoStage):
     """Observing twice is not the same as observing once."""

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
-from sbi_physics.cli import judging, listing, pipeline
+from sbi_physics.cli import judging, listing, pipeline, scanning
 from sbi_physics.cli.terminal import remark
 from sbi_physics.errors import (
     ConfigError,
@@ -54,6 +54,7 @@ COMMANDS: Final[dict[str, tuple[Declare, Command]]] = {
     "infer": (pipeline.infer_arguments, pipeline.infer),
     "validate": (judging.validate_arguments, judging.validate),
     "run": (pipeline.run_arguments, pipeline.run),
+    "scan": (scanning.scan_arguments, scanning.scan),
     "compare": (judging.compare_arguments, judging.compare),
     "report": (pipeline.report_arguments, pipeline.report),
     "doctor": (listing.doctor_arguments, listing.doctor),

@@ -71,7 +71,8 @@ def engine_record(engine: Engine) -> dict[str, Any]:
         "distribution_version": entry.source.version,
         "references": list(entry.spec.references),
         "ecosystem": entry.spec.ecosystem,
-        "settings": field_records(engine.Settings),
+        "presets": {name: dict(values) for name, values in engine.presets.items()},
+        "settings": field_records(engine.Settings, engine.settings()),
     }
 
 

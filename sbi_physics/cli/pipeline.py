@@ -80,7 +80,9 @@ def simulate(
 def train_arguments(parser: ArgumentParser) -> None:
     """Declare the arguments of `train`."""
     parser.add_argument("store", metavar="STORE", type=Path, help="simulation store")
-    parser.add_argument("--engine", metavar="NAME", required=True, help="name of the engine")
+    parser.add_argument(
+        "--engine", metavar="NAME", required=True, help="name of the engine, or ENGINE:PRESET"
+    )
     opt.add_output(parser, "DIR", "folder of the posterior")
     opt.add_settings(parser)
     opt.add_infer(parser)
@@ -198,8 +200,8 @@ def run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         metavar="NAME",
-        help="name of the engine (default: sbi-npe), or all: every one that can be trained on "
-        "these data, on the same simulations and pairs",
+        help="name of the engine (default: sbi-npe), or ENGINE:PRESET, or all: every one that can "
+        "be trained on these data, on the same simulations and pairs",
     )
     opt.add_set(parser)
     opt.add_settings(parser)

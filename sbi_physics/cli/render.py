@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +16,7 @@ from sbi_physics.cli.terminal import say
 if TYPE_CHECKING:
     from sbi_physics.comparison import Comparison
     from sbi_physics.doctor import Diagnosis
+    from sbi_physics.scan import Scan
     from sbi_physics.study import ParameterRow, Study
     from sbi_physics.truncation import Truncation
 
@@ -104,6 +106,16 @@ def show_comparison(comparison: Comparison) -> None:
     )
 
 
+def show_scan(scan: Scan) -> None:
+    """Print the table of a scan, with widths over the prior and at the first fiducial point."""
+    headings, rows = scan.rows(scan.places[:2])
+    title = f"{scan.simulator} with {scan.engine}, median posterior widths"
+    table = _table(title, [escape(heading) for heading in headings])
+    for row in rows:
+        table.add_row(*_texts(*row))
+    _console().print(table)
+
+
 def show_rounds(truncation: Truncation) -> None:
     """Print what every truncated round drew from, simulated and reused."""
     names = tuple(truncation.rounds[-1].next_box)
@@ -136,6 +148,9 @@ def show_record(record: Mapping[str, Any]) -> None:
     )
     if record["kind"] == "engine":
         _print_fields("Settings (--setting name=value)", record["settings"])
+        for name, values in record["presets"].items():
+            listed = ", ".join(f"{k}={v}" for k, v in values.items())
+            console.print(Text(f"  preset {record['name']}:{name}: {listed}"))
         return
     table = _table("Parameters", ["name", "role", "unit", "prior", "scale", "description"])
     for p in record["parameters"]:

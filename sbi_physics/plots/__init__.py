@@ -7,6 +7,7 @@ Every function returns a matplotlib `Figure` for a light or a dark page; `save` 
 - `local_map_figure`: a `LocalMap`.
 - `compared_coverage_figure`, `score_figure`, `effect_figure`: several of them side by side.
 - `likelihood_curve_figure`, `likelihood_contour_figure`: scans of likelihoods.
+- `widths_figure`: a `Scan`.
 - `loss_figure`: a `TrainingHistory`.
 - `observation_figure`: data, with posterior-predictive bands.
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         likelihood_curve_figure,
     )
     from sbi_physics.plots.local import local_map_figure
+    from sbi_physics.plots.scan import widths_figure
     from sbi_physics.plots.style import DARK, LIGHT, Theme, png, save
 
 _HOMES = {
@@ -53,6 +55,7 @@ _HOMES = {
     "data": ("loss_figure", "observation_figure"),
     "likelihood": ("likelihood_contour_figure", "likelihood_curve_figure"),
     "local": ("local_map_figure",),
+    "scan": ("widths_figure",),
     "style": ("DARK", "LIGHT", "Theme", "png", "save"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -77,6 +80,7 @@ __all__ = [
     "save",
     "save_coverage_figures",
     "score_figure",
+    "widths_figure",
 ]
 
 

@@ -119,7 +119,7 @@ def kind_of(name: str) -> str:
     loaded = current()
     if name in loaded.simulators:
         return "simulator"
-    if name in loaded.engines:
+    if name.partition(":")[0] in loaded.engines:
         return "engine"
     raise _unknown("simulator or engine", name, [*loaded.simulators, *loaded.engines])
 
@@ -164,13 +164,15 @@ def simulator(name: str, /, **options: Any) -> Simulator:
 
 
 def engine(name: str, /) -> Engine:
-    """Return an inference engine by name.
+    """Return an inference engine by name, `ENGINE` or `ENGINE:PRESET`.
 
     Raises:
-        UnknownNameError: If there is none of this name.
+        UnknownNameError: If there is none of this name, or it has no such preset.
         PluginError: If it, or something it needs, cannot be imported.
     """
-    return engine_class(name)()
+    base, colon, preset = name.partition(":")
+    found = engine_class(base)()
+    return found.with_preset(preset) if colon else found
 
 
 # Native objects -------------------------------------------------------------------------------

@@ -35,7 +35,10 @@ __all__ = [
     "ParameterRow",
     "Study",
     "Tell",
+    "config_of",
+    "default_directory",
     "load_study",
+    "log_line",
     "run",
     "run_engines",
 ]
@@ -57,7 +60,7 @@ def run(
     Args:
         study: A configuration, a run file (a path that ends in `.yaml`), a simulator or the name
             of one.
-        engine: Name of the engine.
+        engine: Name of the engine, or `ENGINE:PRESET`.
         directory: Run directory; default `runs/<simulator>-<engine>`.
         progress: Where to show progress; default bars on a terminal.
         tell: Receives (stage, line); default the logger `sbi_physics.study`.
@@ -75,23 +78,25 @@ def run(
         'PASS'
     """
     simulator = study if isinstance(study, Simulator) else None
-    config = _config_of(study).updated({"engine": engine, **fields}, "run()")
+    config = config_of(study).updated({"engine": engine, **fields}, "run()")
     folder = default_directory(config) if directory is None else Path(directory)
     return carry_out(
         config,
         folder,
         simulator=simulator,
-        tell=_log if tell is None else tell,
+        tell=log_line if tell is None else tell,
         progress=rich_progress() if progress is None else progress,
     )
 
 
 def default_directory(config: RunConfig) -> Path:
     """Return where a study is written unless told otherwise."""
-    return Path("runs") / f"{config.simulator}-{config.engine}"
+    # A colon (of a preset) is no part of a folder's name on every system.
+    return Path("runs") / f"{config.simulator}-{config.engine.replace(':', '-')}"
 
 
-def _config_of(study: RunConfig | Simulator | str | Path) -> RunConfig:
+def config_of(study: RunConfig | Simulator | str | Path) -> RunConfig:
+    """Return what a configuration, run file, simulator or name of one asks for."""
     if isinstance(study, RunConfig):
         return study
     if isinstance(study, Simulator):
@@ -103,5 +108,6 @@ def _config_of(study: RunConfig | Simulator | str | Path) -> RunConfig:
     return make_config({"simulator": study}, "run()")
 
 
-def _log(stage: str, line: str) -> None:
+def log_line(stage: str, line: str) -> None:
+    """Say a line about a stage to the logger."""
     _LOGGER.info("%s: %s", stage, line)

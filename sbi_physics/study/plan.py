@@ -95,7 +95,10 @@ def make_plan(config: RunConfig, seed: int, simulator: Simulator | None = None) 
             f"engine {engine.name!r} cannot handle the {chosen.observable.kind} data of "
             f"{chosen.name!r}: {reason}"
         )
-    settings: TrainingSettings = engine.settings(**{**budget.training, **config.settings})
+    settings: TrainingSettings = engine.settings(
+        # A preset is what somebody published: it wins over what a budget says of training.
+        **{**budget.training, **engine.preset_settings, **config.settings}
+    )
     seed = config.seed if config.seed is not None else seed
     resolved = config.model_copy(
         update={

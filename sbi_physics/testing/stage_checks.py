@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from sbi_physics.errors import ConformanceError
+from sbi_physics.errors import ConformanceError, OptionError
+from sbi_physics.simulator import Simulator
 from sbi_physics.testing import two_sample
 from sbi_physics.testing.cases import NotApplicable, SimulatorCase
 from sbi_physics.types import AnyArray, FloatArray
@@ -91,6 +92,34 @@ def observe_only_parameters_stay_out_of_the_latents(case: SimulatorCase) -> None
                 f"latent {name!r} of {case.name!r} depends on "
                 f"{', '.join(simulator.observe_only)}, declared "
                 "observe_only: training would redraw them and learn a wrong posterior"
+            )
+
+
+def observe_options_stay_out_of_the_latents(case: SimulatorCase) -> None:
+    """Latents are the same bits under other values of the numbers in `observe_options`."""
+    simulator = case.simulator
+    if not simulator.observe_options:
+        raise NotApplicable("the simulator declares no observe_options")
+    unknown = [n for n in simulator.observe_options if n not in simulator.Options.model_fields]
+    if unknown or not simulator.is_two_stage:
+        raise ConformanceError(
+            f"observe_options of {case.name!r} name options of a two-stage simulator; "
+            + (f"it has no option {unknown[0]!r}" if unknown else "it has one stage")
+        )
+    theta = case.theta(8, 10)
+    first = simulator.simulate_latent(theta, case.rng(39))
+    values = simulator.options.model_dump()
+    for name in simulator.observe_options:
+        other = _changed(simulator, values, name)
+        if other is None:
+            continue
+        second = other.simulate_latent(theta, case.rng(39))
+        if first.keys() != second.keys() or not all(
+            _equal(v, second[k]) for k, v in first.items()
+        ):
+            raise ConformanceError(
+                f"latents of {case.name!r} depend on the option {name!r}, declared to enter only "
+                "the observation: a scan over it would share latents that are wrong"
             )
 
 
@@ -196,6 +225,27 @@ def _same(a: AnyArray, b: AnyArray, claim: str) -> None:
         raise ConformanceError(f"{claim} (p = {p:.1e})")
 
 
+def _changed(simulator: Simulator, values: dict[str, Any], name: str) -> Simulator | None:
+    """The simulator with another value of a number or switch; None where none is accepted."""
+    value = values[name]
+    candidates: tuple[Any, ...] = ()
+    if isinstance(value, bool):
+        candidates = (not value,)
+    elif isinstance(value, float):
+        candidates = (1.25 * value, 0.75 * value, value + 0.1)
+    elif isinstance(value, int):
+        candidates = (value + 1, value - 1)
+    for candidate in candidates:
+        try:
+            other = type(simulator)(**{**values, name: candidate})
+        except OptionError:
+            continue
+        # Options may decide what parameters there are.
+        if other.identity != simulator.identity and other.prior == simulator.prior:
+            return other
+    return None
+
+
 def _equal(a: AnyArray, b: Any) -> bool:
     return b is not None and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
@@ -216,6 +266,7 @@ STAGE_CHECKS: Final = (
     redrawing_keeps_the_distribution,
     redrawing_gives_new_data,
     observe_only_parameters_stay_out_of_the_latents,
+    observe_options_stay_out_of_the_latents,
     summaries_have_one_row_for_each_input,
     log_likelihood_fits_the_simulator,
     reference_posterior_fits_the_simulator,

@@ -278,6 +278,7 @@ class ToyTwoStage(ToySimulator):
     summary = "Hits with a common offset that enters only the readout; exact posterior known."
     Options = ToyTwoStageOptions
     observe_only = ("offset",)
+    observe_options = ("resolution", "monitor")
     fiducial: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "centre": {"position": 0.0, "offset": 0.0},
         "shifted": {"position": 1.0, "offset": -0.5},

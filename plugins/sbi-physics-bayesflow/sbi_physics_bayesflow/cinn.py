@@ -28,7 +28,7 @@ from sbi_physics.types import AnyArray
 from sbi_physics_bayesflow import PACKAGES
 from sbi_physics_bayesflow.backend import seeded
 from sbi_physics_bayesflow.flow import CouplingFlow, build_flow
-from sbi_physics_bayesflow.settings import ARCHITECTURE, CouplingSettings
+from sbi_physics_bayesflow.settings import ARCHITECTURE, PRESETS, CouplingSettings
 from sbi_physics_bayesflow.summary import build_summary
 
 _BLOCK_ROWS = 4096
@@ -64,6 +64,9 @@ class CouplingEngine(Engine):
     summary: ClassVar[str] = "conditional invertible network of coupling layers (BayesFlow)"
     Settings: ClassVar[type[TrainingSettings]] = CouplingSettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        name: {"preset": name, **values} for name, values in PRESETS.items()
+    }
 
     def supports(self, observable: Observable) -> str | None:
         """Every kind of observable is supported."""

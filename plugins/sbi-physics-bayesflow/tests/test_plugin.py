@@ -50,3 +50,19 @@ def test_the_engine_loads_under_its_name_and_takes_every_kind_of_data():
     engine = sp.engine("bayesflow-cinn")
     assert engine.name == "bayesflow-cinn"
     assert engine.supports(sp.simulator("toy-gaussian").observable) is None
+
+
+@pytest.mark.engine
+def test_the_published_network_wins_over_a_budget_and_settings_over_it():
+    from sbi_physics.config import make_config
+    from sbi_physics.study.plan import make_plan
+
+    values = {"simulator": "toy-gaussian", "engine": "bayesflow-cinn:beamdump", "budget": "quick"}
+    plan = make_plan(make_config(values, "test"), seed=1)
+    assert plan.config.engine == "bayesflow-cinn:beamdump"
+    assert (plan.settings.max_epochs, plan.settings.learning_rate) == (500, 5e-3)  # budget: 100
+    assert (plan.settings.transform, plan.settings.preset) == ("affine", "beamdump")
+    again = make_plan(plan.config, seed=1)  # as run.yaml repeats it
+    assert again.settings == plan.settings
+    shorter = make_config({**values, "settings": {"max_epochs": 7}}, "test")
+    assert make_plan(shorter, seed=1).settings.max_epochs == 7

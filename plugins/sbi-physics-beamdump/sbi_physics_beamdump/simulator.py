@@ -96,6 +96,7 @@ class BeamdumpAlp(Simulator):
     summary = "ALP from B decays in a beam dump, a -> 2 photons in a calorimeter"
     citation = ("arXiv:2308.01353", "arXiv:2407.20329", "arXiv:2201.05170")
     Options = BeamdumpOptions
+    observe_options = ("sigma_e", "sigma_hit", "sigma_angle", "angle_smearing", "derived")
     fiducial: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "m1": {"m_a": 1.0, "ctau": 1.0},
         "m02": {"m_a": 0.2, "ctau": 1.0},

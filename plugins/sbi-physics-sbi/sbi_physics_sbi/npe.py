@@ -41,6 +41,33 @@ ARCHITECTURE = (
 """Settings that shape the network: what is needed to rebuild it."""
 
 
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # The schedule of arXiv:2308.01353 for a network that, unlike the published one, does not
+    # depend on the order of the events.
+    "beamdump": {
+        "density_estimator": "zuko_nsf",
+        "num_transforms": 4,
+        "hidden_features": 64,
+        "num_bins": 8,
+        "embedding": "set",
+        "embedding_width": 64,
+        "embedding_depth": 3,
+        "n_features": 16,
+        "dropout": 0.0,
+        "max_epochs": 500,
+        "batch_size": 512,
+        "learning_rate": 2e-3,
+        "schedule": "step",
+        "decay_factor": 0.9,
+        "decay_epochs": 10,
+        "stop_after_epochs": 50,
+        "min_improvement": 1e-3,
+        "validation_fraction": 0.2,
+    },
+}
+"""Settings of published analyses, by preset."""
+
+
 class DensitySettings(NetworkSettings):
     """Settings of `sbi-npe`."""
 
@@ -62,6 +89,7 @@ class NeuralPosteriorEngine(Engine):
     summary: ClassVar[str] = "neural posterior estimation with a conditional density (sbi)"
     Settings: ClassVar[type[TrainingSettings]] = DensitySettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     def supports(self, observable: Observable) -> str | None:
         """Every kind of observable is supported."""
