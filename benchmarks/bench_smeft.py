@@ -24,9 +24,10 @@ from sbi_physics_smeft.amplitudes import gram_full, gram_production
 from sbi_physics_smeft.conventions import vector
 from sbi_physics_smeft.cross_section import _sigma_gram, sigma_gram
 from sbi_physics_smeft.generator import generate
-from sbi_physics_smeft.lhe_events import LheEvents, read_lhe
+from sbi_physics_smeft.lhe_events import read_lhe
 from sbi_physics_smeft.lhe_writer import write_lhe
 from sbi_physics_smeft.smeft_wz import SmeftWz
+from sbi_physics_smeft.weighted_events import WeightedEvents
 
 import sbi_physics as sp
 
@@ -78,7 +79,7 @@ def jobs(n: int, folder: Path) -> Iterator[tuple[str, int, Callable[[], object]]
     write_lhe(lhe, events, points, rng, cross_section=0.4386)
     yield "events from an LHE file with ten weights", LHE_EVENTS, lambda: read_lhe([lhe], points)
     read_lhe([lhe], points).save(npz)
-    yield "the same, stored by LheEvents.save", LHE_EVENTS, lambda: LheEvents.load(npz)
+    yield "the same, stored by WeightedEvents.save", LHE_EVENTS, lambda: WeightedEvents.load(npz)
 
 
 def _cpu(job: Callable[[], object]) -> float:

@@ -18,7 +18,8 @@ observing again is exact, and A(z) cancels in every ratio.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, ClassVar, Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,14 +62,15 @@ class EftOptions(SimulatorOptions):
 class EftSimulator(Simulator):
     """Base of simulators whose density is quadratic in all parameters.
 
-    Class attributes:
+    Attributes:
         basis: Morphing basis besides the Standard Model.
     """
 
-    basis: ClassVar[tuple[tuple[float, ...], ...]]
+    basis: Sequence[tuple[float, ...]]
 
     def __init__(self, options: Any = None, **values: object) -> None:
         super().__init__(options, **values)
+        self._prepare()
         d = len(self.parameters)
         points = self.options.mixture_points or self.basis
         wrong = [point for point in points if len(point) != d]
@@ -82,6 +84,9 @@ class EftSimulator(Simulator):
         self.parameters.check_range(self.points, f"mixture_points of {self.name!r}")
 
     # What subclasses write ---------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Read what parameters and basis depend on, before they are asked for."""
 
     @abstractmethod
     def _draw(self, vectors: FloatArray, rng: np.random.Generator) -> Latents:

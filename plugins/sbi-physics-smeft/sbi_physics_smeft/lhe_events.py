@@ -14,13 +14,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import pylhe
-from numpy.typing import ArrayLike
 
 from sbi_physics.errors import (
     ContractError,
@@ -30,60 +28,12 @@ from sbi_physics.errors import (
     unknown_name,
 )
 from sbi_physics.types import FloatArray
-from sbi_physics_smeft.conventions import gram_from_weights, pack, ratio, unpack
+from sbi_physics_smeft.conventions import gram_from_weights, pack
 from sbi_physics_smeft.weight_checks import check_gram, check_precision, check_weights
+from sbi_physics_smeft.weighted_events import WeightedEvents
 from sbi_physics_smeft.wz_events import wz_leptons
 
 _SET: Final = re.compile(r"set\s+(?:param_card\s+)?(\w+)\s+(\d+)\s+([-+.\deE]+)")
-
-
-@dataclass(frozen=True, slots=True)
-class LheEvents:
-    """Events of one or several files.
-
-    Attributes:
-        gram: Packed Gram matrices relative to theta = 0, shape (n, m).
-        weight: Cross section of each event at theta = 0 in pb, shape (n,); the sum is that of
-            the sample, with the branching ratios it was generated with.
-        record: What was extracted from each event, shape (n, k).
-    """
-
-    gram: FloatArray
-    weight: FloatArray
-    record: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.weight)
-
-    def sigma_gram(self) -> FloatArray:
-        """Cross section in pb as a quadratic in the coefficients, shape (d+1, d+1)."""
-        return unpack(self.weight @ self.gram)
-
-    def effective_size(self, theta: ArrayLike) -> float:
-        """Number of equally weighted events that these are worth at theta of shape (d,)."""
-        weight = self.weight * ratio(unpack(self.gram), theta)
-        return float(weight.sum() ** 2 / (weight**2).sum())
-
-    def save(self, path: str | Path) -> None:
-        """Write to an .npz file, which `load` reads a thousand times faster than the LHE file."""
-        with Path(path).open("wb") as file:
-            np.savez(file, gram=self.gram, weight=self.weight, record=self.record)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` has written.
-
-        Raises:
-            DataFileError: If there is no such file.
-            ObservationError: If it holds something else.
-        """
-        if not Path(path).is_file():
-            raise DataFileError(f"no events at {path}")
-        with np.load(path, allow_pickle=False) as data:
-            missing = [name for name in ("gram", "weight", "record") if name not in data.files]
-            if missing:
-                raise ObservationError(f"{path} has no array {', '.join(missing)}: not events")
-            return cls(data["gram"], data["weight"], data["record"])
 
 
 def read_lhe(
@@ -92,7 +42,7 @@ def read_lhe(
     *,
     extract: Callable[[Any], Sequence[float]] = wz_leptons,
     max_label_error: float = 1e-4,
-) -> LheEvents:
+) -> WeightedEvents:
     """Read reweighted events, one at a time, from LHE files (plain or gzip).
 
     Args:
@@ -129,7 +79,7 @@ def read_lhe(
     relative = table / table[:, [reference]]
     gram, residual = gram_from_weights(relative, basis)
     check_gram(gram, residual, np.abs(basis).max(axis=0), relative, tolerance, source)
-    return LheEvents(
+    return WeightedEvents(
         pack(gram), np.concatenate(cross_sections) / len(table), np.concatenate(records)
     )
 

@@ -29,4 +29,11 @@ def sbi_physics_simulators() -> list[SimulatorSpec]:
             requires=("numba", "pylhe"),
             references=("arXiv:2410.07315", "arXiv:hep-ph/0609017", "arXiv:1405.1067"),
         ),
+        SimulatorSpec(
+            name="smeft-madminer",
+            summary="events and weights of a sample analysed by MadMiner, from its HDF5 file",
+            target="sbi_physics_smeft.smeft_madminer:SmeftMadminer",
+            requires=("numba", "h5py"),
+            references=("arXiv:1907.10621", "arXiv:1805.00013"),
+        ),
     ]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 from pydantic import Field
 
@@ -23,8 +22,9 @@ from sbi_physics.errors import ContractError, ObservationError
 from sbi_physics.types import DataArray, FloatArray, Latents
 from sbi_physics_smeft import detector
 from sbi_physics_smeft.conventions import unpack
-from sbi_physics_smeft.lhe_events import LheEvents, points_from_header, read_lhe
+from sbi_physics_smeft.lhe_events import points_from_header, read_lhe
 from sbi_physics_smeft.smeft_wz import WzOptions, WzSimulator
+from sbi_physics_smeft.weighted_events import WeightedEvents
 from sbi_physics_smeft.wz_events import kinematics
 
 EXAMPLE: Final = Path(__file__).parent / "data" / "example.lhe.gz"
@@ -40,7 +40,7 @@ class SmeftLheOptions(WzOptions):
     files: tuple[str, ...] = Field(
         (),
         description="LHE files of one process, plain or gzip, or .npz files that "
-        "LheEvents.save has written; empty for 300 example events.",
+        "WeightedEvents.save has written; empty for 300 example events.",
     )
     points: Mapping[str, tuple[float, float, float]] = Field(
         {},
@@ -70,23 +70,20 @@ class SmeftLhe(WzSimulator):
 
     def __init__(self, options: SmeftLheOptions | None = None, **values: object) -> None:
         super().__init__(options, **values)
-        self.sample: LheEvents = self._read()
+        self.sample: WeightedEvents = self._read()
         direction = self.sample.record[:, 1]
         if self._is_parton and not direction.all():
             raise ObservationError(
                 f"{int((direction == 0).sum())} of {len(direction)} events have no single "
                 "incoming quark, so level 'parton' has no production angle; use level 'detector'"
             )
-        self._gram = unpack(self.sample.gram)
         self._momenta = self.sample.record[:, 2:].reshape(-1, 4, 3)
-        diagonal = np.einsum("naa->an", self._gram)
-        self._cumulative = np.ascontiguousarray((self.sample.weight * diagonal).cumsum(axis=1))
 
     @classmethod
     def data_files(cls) -> tuple[DataFile, ...]:
         return (DataFile("example", str(EXAMPLE), EXAMPLE.is_file(), "reinstall this package"),)
 
-    def _read(self) -> LheEvents:
+    def _read(self) -> WeightedEvents:
         o = self.options
         files = tuple(o.files) or (str(EXAMPLE),)
         stored = [f for f in files if Path(f).suffix == ".npz"]
@@ -95,9 +92,9 @@ class SmeftLhe(WzSimulator):
                 f"option 'files' of {self.name!r} mixes .npz and LHE files: {', '.join(files)}"
             )
         if stored:
-            parts = [LheEvents.load(f) for f in files]
+            parts = [WeightedEvents.load(f) for f in files]
             n = sum(len(part) for part in parts)
-            return LheEvents(
+            return WeightedEvents(
                 np.concatenate([part.gram for part in parts]),
                 np.concatenate([part.weight * (len(part) / n) for part in parts]),
                 np.concatenate([part.record for part in parts]),
@@ -106,12 +103,7 @@ class SmeftLhe(WzSimulator):
         return read_lhe(files, points, max_label_error=o.max_label_error)
 
     def _draw(self, vectors: FloatArray, rng: np.random.Generator) -> Latents:
-        root = np.sqrt(self._cumulative[:, -1])
-        total = (np.abs(vectors) * root).sum(axis=1, keepdims=True)
-        chosen = np.empty(len(vectors), dtype=np.int64)
-        _resample(
-            vectors, total * np.abs(vectors) / root, self._cumulative, self._gram, rng, chosen
-        )
+        chosen = self.sample.draw(vectors, rng)
         charge, direction = self.sample.record[chosen, :2].T
         z: Latents = {
             "gram": self.sample.gram[chosen],
@@ -178,37 +170,3 @@ class SmeftLhe(WzSimulator):
             weight = self.sample.weight * share / self.sample.weight.sum()
             self._accepted: FloatArray = unpack(weight @ self.sample.gram)
         return self._accepted
-
-
-@njit(cache=True, nogil=True)
-def _resample(
-    vectors: np.ndarray,
-    bounds: np.ndarray,
-    cumulative: np.ndarray,
-    gram: np.ndarray,
-    rng: np.random.Generator,
-    chosen: np.ndarray,
-) -> None:
-    """Draw events with probability w v^T G v, by rejection from the squared components.
-
-    The bound is that of `phase_space`: v^T G v <= sum_a bounds_a G_aa.
-    """
-    size = vectors.shape[1]
-    share = np.empty(size)
-    for n in range(len(vectors)):
-        total = 0.0
-        for a in range(size):
-            total += bounds[n, a] * cumulative[a, -1]
-            share[a] = total
-        while True:
-            a = min(np.searchsorted(share, rng.random() * total, side="right"), size - 1)
-            target = rng.random() * cumulative[a, -1]
-            k = min(np.searchsorted(cumulative[a], target, side="right"), len(gram) - 1)
-            value = bound = 0.0
-            for i in range(size):
-                bound += bounds[n, i] * gram[k, i, i]
-                for j in range(size):
-                    value += vectors[n, i] * gram[k, i, j] * vectors[n, j]
-            if rng.random() * bound < value:
-                chosen[n] = k
-                break

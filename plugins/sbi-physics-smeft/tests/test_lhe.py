@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from sbi_physics_smeft.conventions import pack, polynomial, ratio, unpack
 from sbi_physics_smeft.generator import generate
-from sbi_physics_smeft.lhe_events import LheEvents, points_from_header, read_lhe
+from sbi_physics_smeft.lhe_events import points_from_header, read_lhe
 from sbi_physics_smeft.lhe_writer import write_lhe
 from sbi_physics_smeft.smeft_wz import SmeftWz
 from sbi_physics_smeft.weight_checks import significant_digits
+from sbi_physics_smeft.weighted_events import WeightedEvents
 from sbi_physics_smeft.wz_events import kinematics
 
 from sbi_physics.errors import (
@@ -132,16 +133,16 @@ def test_any_convention_of_event_weights_gives_the_cross_section(events, tmp_pat
 def test_stored_events_are_the_same(changed, tmp_path):
     found = read_lhe([changed()], POINTS)
     found.save(tmp_path / "events.npz")
-    again = LheEvents.load(tmp_path / "events.npz")
+    again = WeightedEvents.load(tmp_path / "events.npz")
     for name in ("gram", "weight", "record"):
         assert np.array_equal(getattr(found, name), getattr(again, name))
     assert again.effective_size([0.0, 0.0, 0.0]) == pytest.approx(40)
     assert again.effective_size([4.0, 0.2, 0.2]) < 40
     with pytest.raises(DataFileError, match="no events"):
-        LheEvents.load(tmp_path / "other.npz")
+        WeightedEvents.load(tmp_path / "other.npz")
     np.savez(tmp_path / "wrong.npz", gram=np.ones(3))
     with pytest.raises(ObservationError, match="no array weight, record"):
-        LheEvents.load(tmp_path / "wrong.npz")
+        WeightedEvents.load(tmp_path / "wrong.npz")
 
 
 def test_more_points_than_needed_and_weights_that_are_not_asked_for(events, tmp_path):

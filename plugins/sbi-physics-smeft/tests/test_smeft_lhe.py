@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sbi_physics_smeft.conventions import pack, ratio, sampling_ratio, unpack
 from sbi_physics_smeft.generator import generate
-from sbi_physics_smeft.lhe_events import LheEvents
 from sbi_physics_smeft.smeft_lhe import EXAMPLE, SmeftLhe
 from sbi_physics_smeft.smeft_wz import SmeftWz
+from sbi_physics_smeft.weighted_events import WeightedEvents
 from scipy import stats
 
 from sbi_physics.errors import ContractError, ObservationError, OptionError
@@ -26,7 +26,7 @@ def stored(tmp_path_factory):
         ]
     )
     path = tmp_path_factory.mktemp("events") / "wz.npz"
-    sample = LheEvents(pack(events.gram), np.full(20_000, 0.4386 / 20_000), record)
+    sample = WeightedEvents(pack(events.gram), np.full(20_000, 0.4386 / 20_000), record)
     sample.save(path)
     return str(path), sample
 
@@ -81,7 +81,7 @@ def test_parton_level_needs_the_direction_of_the_quark(stored, tmp_path):
     assert x.shape == (20, 9)
     record = sample.record.copy()
     record[:7, 1] = 0
-    LheEvents(sample.gram, sample.weight, record).save(tmp_path / "gluons.npz")
+    WeightedEvents(sample.gram, sample.weight, record).save(tmp_path / "gluons.npz")
     with pytest.raises(ObservationError, match="7 of 20000 events have no single incoming quark"):
         SmeftLhe(files=(str(tmp_path / "gluons.npz"),), level="parton")
 
