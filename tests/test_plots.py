@@ -35,7 +35,7 @@ from sbi_physics.plots.corner import interval_text, mass_levels
 from sbi_physics.plots.style import safe_label, unit_text
 from sbi_physics.priors import Prior
 from sbi_physics.training import TrainingHistory
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 SPACE = ParameterSpace(
     [
