@@ -141,11 +141,12 @@ def test_the_page_stands_alone_and_is_well_formed(record, written, page):
     assert all(item.startswith("data:image/png;base64,") for item in parsed.loads)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     # Each figure is there for light and dark.
-    assert len(parsed.loads) == 2 * (6 + len(record.coverage.quantities))
+    assert len(parsed.loads) == 2 * (7 + len(record.coverage.quantities))
     assert all(len(alt) > 20 for alt in parsed.alts)
     names = {p.name for p in (written.parent / "figures").iterdir()}
     assert names == {
-        f"{n}.png" for n in ("corner", "observation", "coverage", "pp", "recovery", "loss")
+        f"{n}.png"
+        for n in ("corner", "observation", "coverage", "pp", "recovery", "loss", "local")
     } | {f"ranks-{q.replace(':', '-')}.png" for q in record.coverage.quantities}
 
 

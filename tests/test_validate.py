@@ -173,7 +173,7 @@ def test_a_marginal_posterior_is_validated_block_by_block(pairs):
     kinds = ("hpd", "tarp_u", "tarp_x", "moment", "width_x")
     wanted = {f"{kind}:{','.join(block)}" for kind in kinds for block in names}
     assert {t.name for t in result.tests if t.family != "sbc"} == wanted
-    assert result.combination == "Bonferroni over 3 blocks of swap min-p (B=9000)"
+    assert result.combination == "Bonferroni over 3 blocks of swap min-p (B=10500)"
     assert [t.name for t in result.tests if t.family == "sbc"] == ["sbc:theta_1", "sbc:theta_2"]
     assert result.verdict in ("PASS", "MARGINAL")
     joint = validate(TOY.reference_posterior(), pairs, n_draws=99, seed=1, progress=SILENT)
