@@ -21,12 +21,12 @@ import numpy as np
 
 from sbi_physics.diagnostics.bands import clopper_pearson
 from sbi_physics.testing.known_answers import DEFECTS, known_case
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 README: Final = Path(__file__).with_name("README.md")
 BEGIN: Final = "<!-- power: begin -->"
 END: Final = "<!-- power: end -->"
-COLUMNS: Final = ("sbc", "hpd", "tarp_u", "tarp_x", "moment")
+COLUMNS: Final = ("sbc", "hpd", "tarp_u", "tarp_x", "moment", "width_x")
 
 
 def measure(defect: str, n: int, n_draws: int, repetition: int) -> dict[str, Any]:

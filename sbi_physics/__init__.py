@@ -63,7 +63,8 @@ if TYPE_CHECKING:
     from sbi_physics.study import Study, run
     from sbi_physics.training import TrainingData, TrainingHistory, TrainingSettings
     from sbi_physics.truncate import truncate
-    from sbi_physics.validate import validate, validate_draws
+    from sbi_physics.validate import validate
+    from sbi_physics.validate_arrays import validate_draws
     from sbi_physics.validate_local import validate_local
 
 _HOMES = {
@@ -101,7 +102,8 @@ _HOMES = {
     "study": ("Study", "run"),
     "training": ("TrainingData", "TrainingHistory", "TrainingSettings"),
     "truncate": ("truncate",),
-    "validate": ("validate", "validate_draws"),
+    "validate": ("validate",),
+    "validate_arrays": ("validate_draws",),
     "validate_local": ("validate_local",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

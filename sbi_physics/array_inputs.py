@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 
 from sbi_physics.diagnostics.ranks import effective_sample_size, resample
-from sbi_physics.errors import ValidationError
+from sbi_physics.diagnostics.verdict import REQUIREMENTS
+from sbi_physics.errors import ValidationError, unknown_name
 from sbi_physics.priors import Prior
 from sbi_physics.seeding import generator
 from sbi_physics.types import FloatArray
@@ -19,6 +20,19 @@ N_DRAWS: Final = 999
 _RESAMPLE_STREAM = 0
 _RESAMPLE_RATIO = 5
 _MIN_RESAMPLED = 199
+
+
+def check_choices(require: str, quantities: Sequence[str], known: tuple[str, ...]) -> None:
+    """Check what is required of a posterior and which quantities are ranked besides.
+
+    Raises:
+        UnknownNameError: If the requirement or a quantity is unknown.
+    """
+    if require not in REQUIREMENTS:
+        raise unknown_name("requirement", require, REQUIREMENTS)
+    for quantity in quantities:
+        if quantity not in known:
+            raise unknown_name("quantity", quantity, known)
 
 
 def equal_weights(

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from sbi_physics.coverage import Coverage, PairCounts, ParameterSummary, Recovery
-from sbi_physics.diagnostics.dependence import correlation_effects, slope_effect
+from sbi_physics.diagnostics.dependence import (
+    correlation_effects,
+    slope_effect,
+    width_slope_effect,
+)
 from sbi_physics.diagnostics.evaluation import Evaluation, block_name
 from sbi_physics.diagnostics.expected_coverage import (
     central_credibility,
@@ -24,6 +28,7 @@ from sbi_physics.diagnostics.information import (
     negative_log_likelihood,
     z_scores,
 )
+from sbi_physics.diagnostics.local import map_if_possible
 from sbi_physics.diagnostics.swap import min_p, own_p_values, rank_statistics
 from sbi_physics.diagnostics.uniformity import (
     anderson_darling,
@@ -51,7 +56,6 @@ MIN_PAIRS_VERDICT = 200
 MIN_ESS = 200.0
 MAX_UNUSABLE = 0.02
 MAX_OUTSIDE = 0.20
-N_RECOVERY = 500
 HOLM = "Bonferroni over all tests (smallest Holm-adjusted p-value)"
 REGIONS = ("hpd", "tarp_u", "tarp_x")
 """Families of quantities that stand for joint regions."""
@@ -164,6 +168,9 @@ def assess(
         gain_kind=gain_kind,
         provenance=provenance,
         require=require,
+        local=None
+        if main.evaluation.features is None
+        else map_if_possible(pit, main.evaluation.features),
     )
 
 
@@ -213,24 +220,24 @@ def _swap(
             statistics.append(
                 rank_statistics(evaluation.ranks[quantity][tested], evaluation.labels[tested])
             )
-        quadratic = evaluation.moments.statistics()
-        statistics.append(quadratic)
-        combined.append(min_p(np.stack(statistics)))
         replicates = evaluation.labels.shape[1] - 1
-        p = float(own_p_values(quadratic)[0])
-        k = len(evaluation.moments.moments)
-        moments.append(
-            TestResult(
-                evaluation.joint.replace("hpd", "moment", 1),
-                "moment",
-                "quadratic form",
-                float(quadratic[0]),
-                p,
-                p,
-                evaluation.moments.n_pairs,
-                f"{k} moments, p from {replicates} swaps",
+        for family, quadratic in evaluation.moments.statistics().items():
+            statistics.append(quadratic)
+            p = float(own_p_values(quadratic)[0])
+            k = len(evaluation.moments.tests[family])
+            moments.append(
+                TestResult(
+                    evaluation.joint.replace("hpd", family, 1),
+                    family,
+                    "quadratic form",
+                    float(quadratic[0]),
+                    p,
+                    p,
+                    evaluation.moments.n_pairs,
+                    f"{k} moments, p from {replicates} swaps",
+                )
             )
-        )
+        combined.append(min_p(np.stack(statistics)))
     rule = f"swap min-p (B={replicates})"
     if len(combined) > 1:
         rule = f"Bonferroni over {len(combined)} blocks of {rule}"
@@ -270,8 +277,9 @@ def _effects(
         for name in evaluation.names:
             if evaluation.features is not None and f"sbc:{name}" in quantities:
                 u = evaluation.pit[f"sbc:{name}"][usable]
-                slope = slope_effect(name, u, evaluation.features[usable])
-                more += [] if slope is None else [slope]
+                data = evaluation.features[usable]
+                slopes = (slope_effect(name, u, data), width_slope_effect(name, u, data))
+                more += [slope for slope in slopes if slope is not None]
         effects += [e for e in more if (e.kind, e.name) not in found]
         found |= {(e.kind, e.name) for e in more}
     return tuple(effects)

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from sbi_physics.coverage import Coverage, read_json
+from sbi_physics.coverage import Coverage
 from sbi_physics.diagnostics.information import Score, paired_difference
 from sbi_physics.diagnostics.json_numbers import from_record, to_record
-from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
+from sbi_physics.diagnostics.json_record import JsonRecord, check_schema, read_json
 from sbi_physics.errors import ValidationError, unknown_name
 
 SCHEMA: Final = 1

@@ -6,7 +6,6 @@ curves, bands and tests can be recomputed from the JSON file with no posterior a
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,16 +23,19 @@ from sbi_physics.diagnostics.expected_coverage import (
 )
 from sbi_physics.diagnostics.information import Score
 from sbi_physics.diagnostics.json_numbers import from_list, from_record, to_list, to_record
-from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
+from sbi_physics.diagnostics.json_record import JsonRecord, check_schema, read_json
+from sbi_physics.diagnostics.local import LocalMap
 from sbi_physics.diagnostics.verdict import ALPHA, ALPHA_WARNING, Effect, TestResult
 from sbi_physics.errors import ValidationError, unknown_name
 from sbi_physics.priors import Prior
 from sbi_physics.quantities import quantity_credibility
 from sbi_physics.types import FloatArray
 
-SCHEMA: Final = 2
-_READABLE: Final = (1, 2)
-"""Schema 1 knew no requirement; its records are complete otherwise."""
+SCHEMA: Final = 3
+_READABLE: Final = (1, 2, 3)
+"""Schema 1 knew no requirement, schema 2 no local map; records are complete otherwise."""
+
+_N_RECOVERY: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,13 @@ class Recovery:
     truth: FloatArray
     quantiles: FloatArray
 
+    @classmethod
+    def of(cls, truth: FloatArray, quantiles: FloatArray) -> Self:
+        """Keep the first finite pairs, 500 at most."""
+        finite = np.isfinite(truth).all(axis=1) & np.isfinite(quantiles).all(axis=(1, 2))
+        kept = np.flatnonzero(finite)[:_N_RECOVERY]
+        return cls(truth=truth[kept], quantiles=quantiles[kept])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coverage(JsonRecord):
@@ -127,6 +136,8 @@ class Coverage(JsonRecord):
         alpha: Level below which the verdict is FAIL.
         alpha_warning: Level below which it is MARGINAL.
         require: `exact`, or `conservative` when only over-confidence could fail.
+        local: Calibration in bins of features of the data, if there are data that vary and enough
+            pairs; it does not enter the verdict.
     """
 
     verdict: str
@@ -153,6 +164,7 @@ class Coverage(JsonRecord):
     alpha: float = ALPHA
     alpha_warning: float = ALPHA_WARNING
     require: str = "exact"
+    local: LocalMap | None = None
 
     @property
     def quantities(self) -> tuple[str, ...]:
@@ -297,6 +309,7 @@ class Coverage(JsonRecord):
                 "truth": to_list(self.recovery.truth),
                 "quantiles": to_list(self.recovery.quantiles),
             },
+            "local": None if self.local is None else self.local.to_dict(),
         }
 
     @classmethod
@@ -324,29 +337,6 @@ class Coverage(JsonRecord):
         return cls.from_dict(read_json(path, "a coverage record"))
 
 
-def read_json(path: str | Path, what: str) -> dict[str, Any]:
-    """Return the object that a JSON file holds.
-
-    Args:
-        path: File to read.
-        what: What it should hold, for the error text.
-
-    Raises:
-        ValidationError: If it is no JSON object.
-    """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValidationError(
-            f"{path} is not readable as JSON (line {error.lineno}): it is damaged, or no JSON file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValidationError(f"{path} is no JSON file, so it does not hold {what}") from error
-    if not isinstance(data, dict):
-        raise ValidationError(f"{path} holds {type(data).__name__}, not {what}")
-    return data
-
-
 def _decoded(data: Mapping[str, Any]) -> dict[str, Any]:
     values = {k: data[k] for k in _COPIED}
     values |= {
@@ -368,6 +358,9 @@ def _decoded(data: Mapping[str, Any]) -> dict[str, Any]:
         "log_q": None if data["log_q"] is None else from_list(data["log_q"]),
         "require": "exact" if data["schema"] == 1 else data["require"],
         "log_prior": None if data["log_prior"] is None else from_list(data["log_prior"]),
+        "local": None
+        if data["schema"] < 3 or data["local"] is None
+        else LocalMap.from_dict(data["local"]),
         "recovery": Recovery(
             truth=from_list(data["recovery"]["truth"]).reshape(-1, len(data["names"])),
             quantiles=from_list(data["recovery"]["quantiles"]).reshape(-1, 5, len(data["names"])),

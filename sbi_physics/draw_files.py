@@ -20,8 +20,9 @@ import numpy as np
 
 from sbi_physics.coverage import Coverage
 from sbi_physics.errors import DataFileError, ValidationError, nearest_name
+from sbi_physics.progress import SILENT, Progress
 from sbi_physics.types import AnyArray, FloatArray
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 NETCDF_SUFFIXES: Final = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")
 SUFFIXES: Final = (".npz", *NETCDF_SUFFIXES)
@@ -75,9 +76,10 @@ class DrawFile:
             names=self.names,
         )
 
-    def validate(self, rng: np.random.Generator) -> Coverage:
+    def validate(self, rng: np.random.Generator, progress: Progress = SILENT) -> Coverage:
         """Validate the draws, see `validate_draws`."""
-        return validate_draws(**{f.name: getattr(self, f.name) for f in fields(self)}, rng=rng)
+        arrays = {f.name: getattr(self, f.name) for f in fields(self)}
+        return validate_draws(**arrays, rng=rng, progress=progress)
 
 
 def read_draws(path: str | Path) -> DrawFile:

@@ -33,6 +33,8 @@ EXPLANATIONS: Final[dict[str, str]] = {
     "loglik": "rank of the exact log likelihood of the truth (arXiv:2211.02383)",
     "moment": "first and second moments of the truth, and their dependence on the data, against "
     "those of the draws: also sees wrong correlations and errors that average out",
+    "width_x": "squared deviations of the truth against those of the draws, as a function of the "
+    "data: sees widths too small for some data and too large for others",
 }
 """Family -> what it asks."""
 
@@ -43,6 +45,7 @@ EFFECT_MEANINGS: Final[dict[str, str]] = {
     "area": "signed area between coverage curve and diagonal; negative is over-confident",
     "correlation": "true minus claimed correlation of two parameters",
     "x-slope": "slope of the bias on a feature of the data, in posterior standard deviations",
+    "x-width": "relative change of the true over the claimed width with a feature of the data",
 }
 """Kind of effect -> what its number means."""
 

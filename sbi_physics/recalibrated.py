@@ -14,7 +14,8 @@ Two corrections, both with draws and densities that agree:
   of the draws of each observation, :math:`z' = m + b\,\mathrm{sd} + s\,(z - m)`.
 
 Credibility, centre and spread of an observation come from reference draws that depend on the
-observation alone, so that `draw` and `log_prob` agree.
+observation alone, so that `draw` and `log_prob` agree. They are made one observation at a time,
+once; everything else is batched.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ N_REFERENCE: Final = 2048
 """Reference draws for each observation: a credibility is known to 0.011 or better."""
 
 _STREAM = 21
+_REMEMBERED = 512
 _MAX_CANDIDATES = 50_000
 _MAX_ROUNDS = 200
 _QUANTILES = (0.1587, 0.5, 0.8413)
@@ -61,23 +63,30 @@ class RecalibratedPosterior(Posterior):
         super().__init__(replace(base.context, simulations={**known, RECALIBRATIONS: seen}))
         self.base, self.record = base, dict(record)
         self.normalized = base.normalized
+        self._remembered: dict[bytes, FloatArray] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.record['method']} of {self.base!r})"
 
-    def _reference(self, x: DataArray, i: int, at: FloatArray | None) -> Draws:
-        """Reference draws of observation `i` and densities of its points, a function of both."""
-        one = x[i : i + 1]
-        key = zlib.crc32(np.ascontiguousarray(one).tobytes())
-        rng = generator(int(self.record["seed"]), "validation", _STREAM, key)
-        return self.base._draw(one, N_REFERENCE, rng, True, None if at is None else at[i : i + 1])
+    def _references(self, x: DataArray) -> FloatArray:
+        """What is kept of the reference draws of each observation, shape (batch, ...)."""
+        return np.stack([self._reference(x[i : i + 1]) for i in range(len(x))])
 
-    def _log_prob_at(self, theta: FloatArray, x: DataArray) -> FloatArray:
-        return np.stack([self._one_density(theta, x, i) for i in range(len(x))])
+    def _reference(self, one: DataArray) -> FloatArray:
+        """A function of one observation alone; those used last are remembered."""
+        content = np.ascontiguousarray(one).tobytes()
+        known = self._remembered.pop(content, None)
+        if known is None:
+            rng = generator(int(self.record["seed"]), "validation", _STREAM, zlib.crc32(content))
+            known = self._kept(self.base._draw(one, N_REFERENCE, rng, True, None))
+            if len(self._remembered) >= _REMEMBERED:
+                del self._remembered[next(iter(self._remembered))]
+        self._remembered[content] = known
+        return known
 
     @abstractmethod
-    def _one_density(self, theta: FloatArray, x: DataArray, i: int) -> FloatArray:
-        """Log density of the points theta[i] (k, d) of observation `i`, shape (k,)."""
+    def _kept(self, reference: Draws) -> FloatArray:
+        """What is needed of the reference draws of one observation."""
 
 
 class ShellPosterior(RecalibratedPosterior):
@@ -128,19 +137,28 @@ class ShellPosterior(RecalibratedPosterior):
         """Return the credibility that the base claims, shape (batch, k); see `credibility`."""
         data = self.observable.check(x)
         points = self._points(theta, len(data))
-        found = np.empty(points.shape[:2])
-        for i in range(len(data)):
-            reference = self._reference(data, i, points)
-            found[i] = _credibility(_known(reference.log_prob_at)[0], reference)
-        return found
+        step = max(1, _MAX_CANDIDATES // self._rows_each(points.shape[1]))
+        parts = [
+            _credibility(
+                self.base._log_prob_at(points[i : i + step], data[i : i + step]),
+                self._references(data[i : i + step]),
+            )
+            for i in range(0, len(data), step)
+        ]
+        return np.concatenate(parts) if parts else np.empty(points.shape[:2])
 
     def _rows_each(self, n: int) -> int:
-        return max(int(n * self._factor.max()), self.base._rows_each(N_REFERENCE))
+        candidates = int(n * self._factor.max())
+        return max(self.base._rows_each(candidates), self.base._rows_each(N_REFERENCE))
 
-    def _one_density(self, theta: FloatArray, x: DataArray, i: int) -> FloatArray:
-        reference = self._reference(x, i, theta)
-        log_q = _known(reference.log_prob_at)[0]
-        density: FloatArray = log_q + np.log(self._weight(_credibility(log_q, reference)))
+    def _kept(self, reference: Draws) -> FloatArray:
+        return np.sort(_known(reference.log_prob)[0])
+
+    def _log_prob_at(self, theta: FloatArray, x: DataArray) -> FloatArray:
+        return self._corrected(self.base._log_prob_at(theta, x), self._references(x))
+
+    def _corrected(self, log_q: FloatArray, references: FloatArray) -> FloatArray:
+        density: FloatArray = log_q + np.log(self._weight(_credibility(log_q, references)))
         return density
 
     def _weight(self, credibility: FloatArray) -> FloatArray:
@@ -151,46 +169,44 @@ class ShellPosterior(RecalibratedPosterior):
     def _draw(
         self, x: DataArray, n: int, rng: np.random.Generator, log_prob: bool, at: FloatArray | None
     ) -> Draws:
-        theta = np.empty((len(x), n, self.prior.d))
-        density = np.empty((len(x), n))
-        density_at = None if at is None else np.empty(at.shape[:2])
-        ess = np.full(len(x), np.nan)
-        for i in range(len(x)):
-            reference = self._reference(x, i, at)
-            theta[i], density[i], ess[i] = self._accepted(x[i : i + 1], n, rng, reference)
-            if density_at is not None:
-                log_q = _known(reference.log_prob_at)[0]
-                density_at[i] = log_q + np.log(self._weight(_credibility(log_q, reference)))
+        references = self._references(x)
+        theta, density, ess = self._accepted(x, n, rng, references)
         return Draws(
             theta,
             density if log_prob else None,
-            density_at,
-            None if np.isnan(ess).any() else ess,
+            None if at is None else self._corrected(self.base._log_prob_at(at, x), references),
+            ess,
         )
 
     def _accepted(
-        self, x: DataArray, n: int, rng: np.random.Generator, reference: Draws
-    ) -> tuple[FloatArray, FloatArray, float]:
+        self, x: DataArray, n: int, rng: np.random.Generator, references: FloatArray
+    ) -> tuple[FloatArray, FloatArray, FloatArray | None]:
         """Draw from the base and keep each draw with probability weight / largest weight."""
         largest = float(self._factor.max())
-        points: list[FloatArray] = []
-        densities: list[FloatArray] = []
-        missing, ess = n, np.nan
+        theta = np.empty((len(x), n, self.prior.d))
+        density = np.empty((len(x), n))
+        found, ess = np.zeros(len(x), np.intp), None
         for _ in range(_MAX_ROUNDS):
-            size = min(int(1.2 * missing * largest) + 32, _MAX_CANDIDATES)
-            drawn = self.base._draw(x, size, rng, True, None)
-            log_q = _known(drawn.log_prob)[0]
-            weight = self._weight(_credibility(log_q, reference))
-            kept = np.flatnonzero(rng.random(size) * largest < weight)[:missing]
-            points.append(drawn.theta[0, kept])
-            densities.append(log_q[kept] + np.log(weight[kept]))
-            missing -= len(kept)
+            open_ = np.flatnonzero(found < n)
+            missing = n - int(found[open_].min())
+            size = min(int(1.2 * missing * largest) + 32, max(1, _MAX_CANDIDATES // len(open_)))
+            drawn = self.base._draw(x[open_], size, rng, True, None)
+            log_q = _known(drawn.log_prob)
+            weight = self._weight(_credibility(log_q, references[open_]))
+            accepted = rng.random(weight.shape) * largest < weight
+            corrected = log_q + np.log(weight)
+            for k, row in enumerate(open_.tolist()):
+                kept = np.flatnonzero(accepted[k])[: n - found[row]]
+                rows = slice(found[row], found[row] + len(kept))
+                theta[row, rows], density[row, rows] = drawn.theta[k, kept], corrected[k, kept]
+                found[row] += len(kept)
             if drawn.ess is not None:
-                ess = float(drawn.ess[0]) / largest
-            if missing == 0:
-                return np.concatenate(points), np.concatenate(densities), ess
+                ess = np.full(len(x), np.nan) if ess is None else ess
+                ess[open_] = drawn.ess / largest
+            if found.min() == n:
+                return theta, density, ess
         raise ContractError(
-            f"{self!r} found only {n - missing} of {n} draws in {_MAX_ROUNDS} rounds: its "
+            f"{self!r} found only {int(found.min())} of {n} draws in {_MAX_ROUNDS} rounds: its "
             "correction is too large; train again"
         )
 
@@ -235,11 +251,11 @@ class AffinePosterior(RecalibratedPosterior):
         self, x: DataArray, n: int, rng: np.random.Generator, log_prob: bool, at: FloatArray | None
     ) -> Draws:
         drawn = self.base._draw(x, n, rng, False, None)
+        centre, spread = self._centres(x)
         z = self.prior.to_unconstrained(drawn.theta)
-        for i in range(len(x)):
-            centre, spread = self._moments(x, i)
-            z[i] = centre + self.shift * spread + self.stretch * (z[i] - centre)
-        theta = self.prior.from_unconstrained(z)
+        theta = self.prior.from_unconstrained(
+            centre + self.shift * spread + self.stretch * (z - centre)
+        )
         return Draws(
             theta,
             self._log_prob_at(theta, x) if log_prob else None,
@@ -247,26 +263,30 @@ class AffinePosterior(RecalibratedPosterior):
             drawn.ess,
         )
 
-    def _one_density(self, theta: FloatArray, x: DataArray, i: int) -> FloatArray:
+    def _log_prob_at(self, theta: FloatArray, x: DataArray) -> FloatArray:
         prior = self.prior
-        inside = prior.contains(theta[i])
-        safe = np.where(inside[:, None], theta[i], prior.from_unit(np.full(prior.d, 0.5)))
-        centre, spread = self._moments(x, i)
+        inside = prior.contains(theta)
+        safe = np.where(inside[..., None], theta, prior.from_unit(np.full(prior.d, 0.5)))
+        centre, spread = self._centres(x)
         z = prior.to_unconstrained(safe)
         source = prior.from_unconstrained(
             centre + (z - centre - self.shift * spread) / self.stretch
         )
-        density = self.base._log_prob_at(source[None], x[i : i + 1])[0]
+        density = self.base._log_prob_at(source, x)
         density = density - prior.log_abs_det_unconstrained(source)
         density = density + prior.log_abs_det_unconstrained(safe) - np.log(self.stretch).sum()
         return np.where(inside, density, -np.inf)
 
-    def _moments(self, x: DataArray, i: int) -> tuple[FloatArray, FloatArray]:
-        """Centre and spread of observation `i` in unconstrained coordinates, each (d,)."""
-        z = self.prior.to_unconstrained(self._reference(x, i, None).theta[0])
+    def _centres(self, x: DataArray) -> tuple[FloatArray, FloatArray]:
+        """Centre and spread of each observation, unconstrained, each (batch, 1, d)."""
+        kept = self._references(x)
+        return kept[:, :1], kept[:, 1:]
+
+    def _kept(self, reference: Draws) -> FloatArray:
+        z = self.prior.to_unconstrained(reference.theta[0])
         # Quantiles: near the end of a prior, unconstrained coordinates have long tails.
         low, centre, high = np.quantile(z, _QUANTILES, axis=0)
-        return centre, 0.5 * (high - low)
+        return np.stack([centre, 0.5 * (high - low)])
 
     def _weights(self) -> dict[str, AnyArray]:
         return {"shift": self.shift, "stretch": self.stretch}
@@ -292,12 +312,16 @@ def rebuild(
     return kind(base, record, first, second)
 
 
-def _credibility(log_q: FloatArray, reference: Draws) -> FloatArray:
-    """Fraction of the posterior with a larger density, by interpolation between draws."""
-    ordered = np.sort(_known(reference.log_prob)[0])
-    levels = (np.arange(len(ordered)) + 0.5) / len(ordered)
-    below: FloatArray = np.interp(log_q, ordered, levels)
-    return 1.0 - below
+def _credibility(log_q: FloatArray, references: FloatArray) -> FloatArray:
+    """Fraction of the posterior with a larger density, by interpolation between draws.
+
+    Args:
+        log_q: Shape (batch, k).
+        references: Sorted log densities of draws, shape (batch, N_REFERENCE).
+    """
+    levels = (np.arange(references.shape[1]) + 0.5) / references.shape[1]
+    below = [np.interp(own, known, levels) for own, known in zip(log_q, references, strict=True)]
+    return 1.0 - np.stack(below)
 
 
 def _known(density: FloatArray | None) -> FloatArray:

@@ -21,7 +21,7 @@ from sbi_physics.errors import ConfigError, UnknownNameError, ValidationError
 from sbi_physics.parameters import Parameter
 from sbi_physics.priors import Prior
 from sbi_physics.progress import SILENT
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 PRIOR = Prior([Parameter("a", Normal(0.0, 1.0))])
 N = 2000

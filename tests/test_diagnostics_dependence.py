@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from sbi_physics.diagnostics.dependence import correlation_effects, slope_effect
+from sbi_physics.diagnostics.dependence import (
+    correlation_effects,
+    slope_effect,
+    width_slope_effect,
+)
 
 
 @pytest.mark.parametrize(("true", "claimed", "width"), [(0.5, 0.5, 1.0), (0.5, 0.0, 1.3)])
@@ -53,9 +57,28 @@ def test_the_steepest_slope_is_covered_and_zero_slopes_rarely_stand_out():
     assert 0.906 < silent / 400 < 0.994
 
 
+def test_the_steepest_change_of_width_is_covered_and_zero_changes_rarely_stand_out():
+    rng = np.random.default_rng(5)
+    covered, silent = 0, 0
+    for _ in range(400):
+        x = rng.standard_normal((300, 4))
+        g = rng.standard_normal(300) * (1 + 0.3 * np.sign(x[:, 2]))
+        effect = width_slope_effect("a", special.ndtr(g), x)
+        # E[g^2 z] / (2 E[g^2]) with (1 +- 0.3)^2 on either side of zero.
+        expected = 0.5 * np.sqrt(2 / np.pi) * (1.3**2 - 0.7**2) / (1.3**2 + 0.7**2)
+        covered += effect.low <= expected <= effect.high
+        none = width_slope_effect("a", rng.random(300), x)
+        silent += none.low <= 0.0 <= none.high
+    assert (effect.kind, effect.name) == ("x-width", "a")
+    # As for the slope of the bias.
+    assert covered / 400 > 0.95
+    assert 0.906 < silent / 400 < 0.994
+
+
 def test_effects_without_variation_or_pairs_are_left_out():
     u = np.random.default_rng(4).random(50)
     assert slope_effect("a", u, np.zeros((50, 3))) is None
     assert slope_effect("a", u[:10], np.ones((10, 3))) is None
+    assert width_slope_effect("a", u, np.zeros((50, 3))) is None
     flat = np.zeros((50, 2, 2))
     assert correlation_effects(("a", "b"), np.zeros((50, 2)), np.zeros((50, 2)), flat) == ()

@@ -3,19 +3,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sbi_physics.diagnostics.moments import MomentSums, choose_moments, standardise
+from sbi_physics.diagnostics.moments import (
+    MomentSums,
+    choose_moments,
+    choose_width_moments,
+    standardise,
+)
 from sbi_physics.diagnostics.swap import own_p_values, swap_labels
 
 
-def statistics(points, features=None, *, swaps=99, seed=0, batch=1000):
+def statistics(points, features=None, *, swaps=99, seed=0, batch=1000, test="moment"):
     n, m, d = points.shape
     labels = swap_labels(n, m, swaps, np.random.default_rng(seed))
     k = 0 if features is None else features.shape[1]
-    sums = MomentSums(choose_moments(d, k, n), labels)
+    tests = {"moment": choose_moments(d, k, n), "width_x": choose_width_moments(d, k, n)}
+    sums = MomentSums(tests, labels)
     for start in range(0, n, batch):
         rows = np.arange(start, min(start + batch, n))
         sums.add(rows, points[rows], None if features is None else features[rows])
-    return sums.statistics()
+    return sums.statistics()[test]
 
 
 def test_at_most_one_moment_for_20_pairs_is_kept_in_the_stated_order():
@@ -23,6 +29,9 @@ def test_at_most_one_moment_for_20_pairs_is_kept_in_the_stated_order():
     assert choose_moments(3, 2, 80) == ((0, -1, -1), (1, -1, -1), (2, -1, -1), (0, 0, -1))
     assert len(choose_moments(10, 5, 2000)) == 100
     assert choose_moments(2, 0, 5) == ((0, -1, -1),)
+    assert len(choose_width_moments(2, 8, 10_000)) == 2 * 5
+    assert choose_width_moments(3, 2, 80) == ((0, 0, 0), (1, 1, 0), (2, 2, 0), (0, 0, 1))
+    assert choose_width_moments(3, 0, 80) == ()
 
 
 def test_the_streamed_statistic_is_the_quadratic_form_of_its_definition():
@@ -41,11 +50,25 @@ def test_the_streamed_statistic_is_the_quadratic_form_of_its_definition():
     assert statistics(points, x)[0] == pytest.approx(expected, rel=1e-9)
 
 
-def test_batches_change_nothing():
+def test_the_width_test_is_the_quadratic_form_of_its_definition():
+    rng = np.random.default_rng(7)
+    n, m = 100, 12
+    points, x = rng.standard_normal((n, m, 2)) @ [[1, 0.4], [0, 2]], rng.standard_normal((n, 2))
+    squared = standardise(points) ** 2
+    phi = np.concatenate([squared * x[:, None, :1], squared * x[:, None, 1:]], axis=2)
+    d = phi - phi.mean(axis=1, keepdims=True)
+    sigma = np.einsum("nmi,nmj->ij", d, d) / (n * m)
+    mean = d[:, 0].mean(axis=0)
+    expected = n * mean @ np.linalg.inv(sigma) @ mean
+    assert statistics(points, x, test="width_x")[0] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("test", ["moment", "width_x"])
+def test_batches_change_nothing(test):
     rng = np.random.default_rng(2)
     points, x = rng.standard_normal((90, 8, 2)), rng.standard_normal((90, 2))
-    whole = statistics(points, x)
-    assert statistics(points, x, batch=7) == pytest.approx(whole, rel=1e-10)
+    whole = statistics(points, x, test=test)
+    assert statistics(points, x, batch=7, test=test) == pytest.approx(whole, rel=1e-10)
 
 
 def test_units_and_offsets_of_the_parameters_change_nothing():
@@ -55,14 +78,18 @@ def test_units_and_offsets_of_the_parameters_change_nothing():
     assert statistics(moved) == pytest.approx(statistics(points), rel=1e-4)
 
 
-@pytest.mark.parametrize("n_draws", [1, 2, 30])
-def test_an_exact_posterior_is_rejected_at_the_stated_rate(n_draws):
+@pytest.mark.parametrize(
+    ("n_draws", "test"),
+    [(1, "moment"), (2, "moment"), (30, "moment"), (2, "width_x"), (30, "width_x")],
+)
+def test_an_exact_posterior_is_rejected_at_the_stated_rate(n_draws, test):
     rng = np.random.default_rng(n_draws)
     p = []
     for _ in range(300):
         points = rng.standard_t(4, (100, n_draws + 1, 2))
         features = rng.standard_normal((100, 1))
-        p.append(own_p_values(statistics(points, features, seed=int(rng.integers(2**31))))[0])
+        seed = int(rng.integers(2**31))
+        p.append(own_p_values(statistics(points, features, seed=seed, test=test))[0])
     # Central 99.9 % of Binomial(300, 0.05) and Binomial(300, 0.5).
     assert 4 <= np.sum(np.array(p) <= 0.05) <= 29
     assert 122 <= np.sum(np.array(p) <= 0.5) <= 178
@@ -83,6 +110,18 @@ def test_a_dropped_correlation_and_a_bias_that_averages_out_are_seen():
     assert own_p_values(statistics(biased, swaps=999))[0] > 0.001
 
 
+def test_widths_that_average_out_are_seen_by_the_width_test_alone():
+    rng = np.random.default_rng(8)
+    points, x = rng.standard_normal((400, 40, 2)), rng.standard_normal((400, 1))
+    assert own_p_values(statistics(points, x, swaps=999, test="width_x"))[0] > 0.01
+    # The mean square stays one.
+    points[:, 0] *= np.where(x > 0, 1.25, np.sqrt(2 - 1.25**2))
+    assert own_p_values(statistics(points, x, swaps=999, test="width_x"))[0] == pytest.approx(
+        0.001
+    )
+    assert own_p_values(statistics(points, x, swaps=999))[0] > 0.001
+
+
 def test_constant_and_duplicate_parameters_are_left_out():
     rng = np.random.default_rng(6)
     points = rng.standard_normal((100, 10, 1))
@@ -91,3 +130,5 @@ def test_constant_and_duplicate_parameters_are_left_out():
     assert np.isfinite(found).all()
     assert found == pytest.approx(statistics(points)[: len(found)], rel=0.5)
     assert not statistics(np.full((50, 4, 2), 0.1)).any()
+    # The squares of two standardised points are equal.
+    assert not statistics(points[:, :2], rng.standard_normal((100, 1)), test="width_x").any()

@@ -8,7 +8,7 @@ import pytest
 
 from sbi_physics.draw_files import MAX_AUTOCORRELATION, autocorrelation, read_draws
 from sbi_physics.errors import DataFileError, ValidationError
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 N, L = 300, 99
 

@@ -11,8 +11,9 @@ import pytest
 from sbi_physics.comparison import Comparison, PairedDifference, RunRow
 from sbi_physics.coverage import Coverage
 from sbi_physics.diagnostics.information import Score
+from sbi_physics.diagnostics.local import local_map
 from sbi_physics.distributions import LogUniform, Normal, Uniform
-from sbi_physics.errors import ContractError
+from sbi_physics.errors import ContractError, UnknownNameError
 from sbi_physics.observables import Observable
 from sbi_physics.parameters import Parameter, ParameterSpace
 from sbi_physics.plots import (
@@ -22,6 +23,8 @@ from sbi_physics.plots import (
     corner_figure,
     coverage_figure,
     effect_figure,
+    local_map_figure,
+    local_overview_figure,
     loss_figure,
     observation_figure,
     png,
@@ -35,7 +38,7 @@ from sbi_physics.plots.corner import interval_text, mass_levels
 from sbi_physics.plots.style import safe_label, unit_text
 from sbi_physics.priors import Prior
 from sbi_physics.training import TrainingHistory
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 SPACE = ParameterSpace(
     [
@@ -97,7 +100,9 @@ def test_the_figures_of_a_stored_record_equal_those_of_the_original(coverage, tm
 
 def test_a_record_writes_its_figures(coverage, tmp_path):
     written = coverage.plot(tmp_path / "figures")
-    assert [p.name for p in written] == ["ranks.png", "coverage.png", "pp.png", "recovery.png"]
+    assert [p.name for p in written] == [
+        "ranks.png", "coverage.png", "pp.png", "recovery.png", "local.png",
+    ]  # fmt: skip
     assert all(is_png(p.read_bytes()) for p in written)
 
 
@@ -297,3 +302,35 @@ def test_importing_the_plots_does_not_import_matplotlib():
         "assert 'matplotlib' not in sys.modules and 'jinja2' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_overview_of_the_local_map_shows_every_tested_cell_and_marks_those_that_deviate():
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((1000, 2))
+    pit = {"sbc:a": rng.random(1000), "hpd": np.where(x[:, 0] > 0, 0.5, 1) * rng.random(1000)}
+    local = local_map(pit, x, parameters={"a": rng.standard_normal(1000)})
+    for theme in (LIGHT, DARK):
+        axes, bar = local_overview_figure(local, theme=theme).axes
+        shown = np.asarray(axes.images[0].get_array())
+        # Two rows; two features of five bins with a gap between them; parameters are not tested.
+        assert shown.shape == (2, 11)
+        assert np.isnan(shown[:, 5]).all()
+        assert [t.get_text() for t in axes.get_yticklabels()] == ["sbc:a", "hpd"]
+        cell = local.select("hpd", "feature_2")[1]
+        assert shown[1, 7] == pytest.approx(cell.coverage[0] - 0.683)
+        marks = {tuple(p) for p in axes.lines[0].get_xydata()}
+        expected = {
+            (6 * f + k, r)
+            for r, q in enumerate(local.quantities)
+            for f, name in enumerate(("feature_1", "feature_2"))
+            for k, c in enumerate(local.select(q, name))
+            if c.p_holm < 0.01
+        }
+        assert marks == expected
+        assert {(3, 1), (4, 1)} <= marks
+        assert "coverage" in bar.get_ylabel()
+    assert len(local_map_figure(local, "hpd").axes) == 3
+    with pytest.raises(UnknownNameError, match="hpt.*hpd"):
+        local_map_figure(local, "hpt")
+    with pytest.raises(UnknownNameError, match="wide.*width"):
+        local_map_figure(local, "hpd", effect="wide")

@@ -27,8 +27,10 @@ from sbi_physics.report.comparison import write_comparison
 from sbi_physics.report.text import duration, number, p_value, symbol, unit
 from sbi_physics.simulate import simulate
 from sbi_physics.testing import ToyGaussian
+from sbi_physics.testing.known_answers import known_case
 from sbi_physics.training import TrainingHistory
 from sbi_physics.validate import validate
+from sbi_physics.validate_arrays import validate_draws
 
 VOID = {"meta", "img", "source", "br", "link"}
 
@@ -139,11 +141,12 @@ def test_the_page_stands_alone_and_is_well_formed(record, written, page):
     assert all(item.startswith("data:image/png;base64,") for item in parsed.loads)
     assert "http" not in re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     # Each figure is there for light and dark.
-    assert len(parsed.loads) == 2 * (6 + len(record.coverage.quantities))
+    assert len(parsed.loads) == 2 * (7 + len(record.coverage.quantities))
     assert all(len(alt) > 20 for alt in parsed.alts)
     names = {p.name for p in (written.parent / "figures").iterdir()}
     assert names == {
-        f"{n}.png" for n in ("corner", "observation", "coverage", "pp", "recovery", "loss")
+        f"{n}.png"
+        for n in ("corner", "observation", "coverage", "pp", "recovery", "loss", "local")
     } | {f"ranks-{q.replace(':', '-')}.png" for q in record.coverage.quantities}
 
 
@@ -254,6 +257,23 @@ def test_a_page_about_a_record_alone_says_what_is_known(record, tmp_path):
     text = render_coverage(bare)
     assert Page(text).mismatched == []
     assert "Recovery of known" not in text
+
+
+def test_the_page_shows_where_a_posterior_is_wrong(tmp_path):
+    rng = np.random.default_rng(1)
+    arrays = known_case("xscale", 1000, rng).arrays(99, rng)
+    coverage = validate_draws(rng=rng, **arrays)
+    page = write_coverage(coverage, tmp_path / "c.html").read_text(encoding="utf-8")
+    worst = coverage.local.deviating()
+    assert "Where is it calibrated?" in page
+    assert f"{len(worst)} of {coverage.local.n_tests} cells deviate" in page
+    assert f"{len(worst)} cells deviate; the worst is {worst[0].quantity} for" in page
+    assert f"<h4>{worst[0].quantity} in bins of the data</h4>" in page
+    bins = f"{worst[0].low:.3g} to {worst[0].high:.3g}"
+    listed = [row for row in table_rows(page) if bins in row]
+    assert any(row[0] == worst[0].quantity and row[3] == str(worst[0].n) for row in listed)
+    plain = write_coverage(replace(coverage, local=None), tmp_path / "p.html")
+    assert "Where is it calibrated?" not in plain.read_text(encoding="utf-8")
 
 
 def test_a_comparison_has_a_page(record, tmp_path):

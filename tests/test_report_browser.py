@@ -29,7 +29,7 @@ from sbi_physics.priors import Prior
 from sbi_physics.report import ReportInput, write_coverage, write_report
 from sbi_physics.report.comparison import write_comparison
 from sbi_physics.testing import ToyGaussian
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 

@@ -61,7 +61,7 @@ def test_the_exact_posterior_passes(pairs):
     assert result.verdict == "PASS"
     assert result.names == ("theta_1", "theta_2")
     assert [t.name for t in result.tests] == [
-        "sbc:theta_1", "sbc:theta_2", "hpd", "tarp_u", "tarp_x", "moment",
+        "sbc:theta_1", "sbc:theta_2", "hpd", "tarp_u", "tarp_x", "moment", "width_x",
     ]  # fmt: skip
     assert result.combination == "swap min-p (B=4999)"
     assert result.counts.pairs == result.counts.usable == 400
@@ -170,10 +170,10 @@ def test_a_marginal_posterior_is_validated_block_by_block(pairs):
     parts = {block: TOY.exact_posterior(TOY.prior, block) for block in names}
     marginal = Blocks(parts, TOY.reference_posterior().context)
     result = validate(marginal, pairs, n_draws=99, seed=1, progress=SILENT)
-    kinds = ("hpd", "tarp_u", "tarp_x", "moment")
+    kinds = ("hpd", "tarp_u", "tarp_x", "moment", "width_x")
     wanted = {f"{kind}:{','.join(block)}" for kind in kinds for block in names}
     assert {t.name for t in result.tests if t.family != "sbc"} == wanted
-    assert result.combination == "Bonferroni over 3 blocks of swap min-p (B=9000)"
+    assert result.combination == "Bonferroni over 3 blocks of swap min-p (B=10500)"
     assert [t.name for t in result.tests if t.family == "sbc"] == ["sbc:theta_1", "sbc:theta_2"]
     assert result.verdict in ("PASS", "MARGINAL")
     joint = validate(TOY.reference_posterior(), pairs, n_draws=99, seed=1, progress=SILENT)

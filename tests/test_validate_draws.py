@@ -6,7 +6,6 @@ posterior has standard deviations 0.434 and correlation 0.517.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +14,14 @@ from scipy import special
 
 from sbi_physics.assess import _adjusted, _one_sided_tests
 from sbi_physics.coverage import Coverage
+from sbi_physics.diagnostics import evaluation
 from sbi_physics.distributions import LogUniform, Uniform
 from sbi_physics.errors import UnknownNameError, ValidationError
 from sbi_physics.parameters import Parameter
 from sbi_physics.priors import Prior
 from sbi_physics.testing import known_answers
 from sbi_physics.testing.known_answers import PRIOR
-from sbi_physics.validate import validate_draws
+from sbi_physics.validate_arrays import validate_draws
 
 COVARIANCE = known_answers.gaussian(1, np.random.default_rng(0)).covariance[0]
 
@@ -143,8 +143,7 @@ def test_the_size_of_batches_changes_nothing(monkeypatch):
     arrays["draws"][:, 0] = arrays["draws"][:, 1]
     options = {"blocks": [("a", "b")], "quantities": ["pair"]}
     whole = validate_draws(rng=np.random.default_rng(1), **arrays, **options)
-    # The package offers the function under the name of the module.
-    monkeypatch.setattr(sys.modules["sbi_physics.validate"], "_BATCH", 7)
+    monkeypatch.setattr(evaluation, "_BATCH", 7)
     split = validate_draws(rng=np.random.default_rng(1), **arrays, **options)
     for name in whole.quantities:
         assert np.array_equal(split.pit[name], whole.pit[name], equal_nan=True)
@@ -318,6 +317,7 @@ def test_non_finite_values_are_counted_and_too_many_are_inconclusive():
     # not: rows 4 and 9, 14, ... are held out.
     assert {t.name: t.n for t in result.tests} == {
         "sbc:a": 496, "sbc:b": 496, "hpd": 492, "tarp_u": 496, "tarp_x": 396, "moment": 496,
+        "width_x": 496,
     }  # fmt: skip
     assert result.verdict in ("PASS", "MARGINAL")
     arrays["draws"][:20, 7, 1] = np.inf
@@ -451,17 +451,38 @@ def test_records_of_the_former_schema_are_read():
     rng = np.random.default_rng(40)
     result = gaussian_case(200, rng).validate(rng, 19)
     data = result.to_dict()
-    assert data["schema"] == 2
-    old = {k: v for k, v in data.items() if k != "require"} | {"schema": 1}
-    assert Coverage.from_dict(old).to_dict() == data
-    with pytest.raises(ValidationError, match="schema 3.*reads schemas 1, 2"):
-        Coverage.from_dict({**data, "schema": 3})
+    assert data["schema"] == 3
+    old = {k: v for k, v in data.items() if k not in ("require", "local")} | {"schema": 1}
+    assert Coverage.from_dict(old).to_dict() == {**data, "local": None}
+    second = {k: v for k, v in data.items() if k != "local"} | {"schema": 2}
+    assert Coverage.from_dict(second).to_dict() == {**data, "local": None}
+    with pytest.raises(ValidationError, match="schema 4.*reads schemas 1, 2, 3"):
+        Coverage.from_dict({**data, "schema": 4})
+
+
+def test_the_local_map_travels_with_the_record_and_says_where_widths_are_wrong():
+    rng = np.random.default_rng(44)
+    case = Case(known_answers.known_case("xscale", 1000, rng))
+    result = case.validate(rng, 99)
+    found = result.local
+    assert found.quantities == result.quantities
+    assert found.features == ("feature_1", "feature_2")
+    ends = [found.select("sbc:a", "feature_1")[k].width[0] for k in (0, -1)]
+    # 0.75 and 1.33 times the width by the sign of x_1, which the first component follows.
+    assert min(ends) < 0.85
+    assert max(ends) > 1.15
+    assert found.deviating()
+    again = Coverage.from_dict(result.to_dict())
+    assert again.local.to_dict() == found.to_dict()
+    assert case.validate(rng, 9, x=None).local is None
+    assert case.validate(rng, 9, x=np.ones(1000)).local is None
 
 
 def test_fifty_pairs_give_every_number_but_no_verdict():
     rng = np.random.default_rng(41)
     result = gaussian_case(50, rng).validate(rng, 19)
     assert result.verdict == "INCONCLUSIVE"
+    assert result.local is None
     assert {t.name: t.n for t in result.tests}["tarp_x"] == 40
     assert all(0.0 < t.p_value <= 1.0 for t in result.tests)
     # At most one moment for 20 pairs.

@@ -144,6 +144,7 @@ def _validate_file(path: Path, pairs: int | None, draws: int | None, seed: int) 
     import numpy as np
 
     from sbi_physics.draw_files import MAX_AUTOCORRELATION, autocorrelation, read_draws
+    from sbi_physics.progress import rich_progress
 
     content = read_draws(path).first(pairs, draws)
     n, n_draws, d = content.draws.shape
@@ -158,7 +159,7 @@ def _validate_file(path: Path, pairs: int | None, draws: int | None, seed: int) 
             UserWarning,
             stacklevel=1,
         )
-    return content.validate(np.random.default_rng(seed))
+    return content.validate(np.random.default_rng(seed), rich_progress())
 
 
 def _check_outputs(out: Sequence[Path]) -> None:

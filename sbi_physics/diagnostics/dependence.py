@@ -1,4 +1,4 @@
-"""Sizes of the deviations that the conditional-moment test looks for.
+"""Sizes of the deviations that the conditional-moment tests look for.
 
 Correlation
     Correlation of the true parameters around the posterior means, minus the mean correlation that
@@ -6,6 +6,9 @@ Correlation
 x-slope
     Slope of the bias of one parameter on a standardised feature of the data, in posterior standard
     deviations: bias that averages out over the data.
+x-width
+    Relative change of the true over the claimed width of one parameter for one standard deviation
+    of a feature: widths that are too small here and too large there.
 """
 
 from __future__ import annotations
@@ -18,7 +21,12 @@ from scipy import special
 
 from sbi_physics.diagnostics.moments import MAX_DATA_FEATURES
 from sbi_physics.diagnostics.uniformity import Z95
-from sbi_physics.diagnostics.verdict import CORRELATION_TOLERANCE, SLOPE_TOLERANCE, Effect
+from sbi_physics.diagnostics.verdict import (
+    CORRELATION_TOLERANCE,
+    SLOPE_TOLERANCE,
+    X_WIDTH_TOLERANCE,
+    Effect,
+)
 from sbi_physics.types import FloatArray
 
 _MIN_PAIRS: Final = 20
@@ -70,23 +78,47 @@ def slope_effect(name: str, u: FloatArray, features: FloatArray) -> Effect | Non
         The slope on the feature where it is most significant; its 95 % interval holds
         simultaneously for all features. None where no feature varies or pairs are few.
     """
-    g = special.ndtri(u)
+    steepest = _steepest(special.ndtri(u), features)
+    return None if steepest is None else Effect("x-slope", name, *steepest, SLOPE_TOLERANCE)
+
+
+def width_slope_effect(name: str, u: FloatArray, features: FloatArray) -> Effect | None:
+    """Return the steepest relative change of one parameter's width with a feature of the data.
+
+    For normal scores g with a width s (1 + b z), the slope of g^2 / (2 mean g^2) on the
+    standardised feature z is b to first order.
+
+    Args:
+        name: Parameter.
+        u: Its probability integral transforms, shape (pairs,).
+        features: Standardised features of the data, shape (pairs, feature).
+
+    Returns:
+        The change on the feature where it is most significant; its 95 % interval holds
+        simultaneously for all features. None where no feature varies or pairs are few.
+    """
+    squared = special.ndtri(u) ** 2
+    steepest = _steepest(squared / (2.0 * squared.mean()), features)
+    return None if steepest is None else Effect("x-width", name, *steepest, X_WIDTH_TOLERANCE)
+
+
+def _steepest(y: FloatArray, features: FloatArray) -> tuple[float, float, float] | None:
+    """Most significant slope of y on a standardised feature; its simultaneous 95 % interval."""
     z = features[:, :MAX_DATA_FEATURES]
     z = z - z.mean(axis=0)
     variance = (z**2).mean(axis=0)
     varying = variance > 0.0
-    if len(u) < _MIN_PAIRS or not varying.any():
+    if len(y) < _MIN_PAIRS or not varying.any():
         return None
     z = z[:, varying] / np.sqrt(variance[varying])
-    centred = g - g.mean()
-    slopes = z.T @ centred / len(g)
+    centred = y - y.mean()
+    slopes = z.T @ centred / len(y)
     # The heteroscedasticity-consistent error (White 1980).
-    errors = np.sqrt(np.mean((z * (centred[:, None] - z * slopes)) ** 2, axis=0) / len(g))
+    errors = np.sqrt(np.mean((z * (centred[:, None] - z * slopes)) ** 2, axis=0) / len(y))
     pulls = np.divide(np.abs(slopes), errors, out=np.zeros_like(slopes), where=errors > 0.0)
     f = int(np.argmax(pulls))
     half = float(special.ndtri(1.0 - 0.025 / len(slopes))) * float(errors[f])
-    value = float(slopes[f])
-    return Effect("x-slope", name, value, value - half, value + half, SLOPE_TOLERANCE)
+    return float(slopes[f]), float(slopes[f]) - half, float(slopes[f]) + half
 
 
 def _correlation_difference(

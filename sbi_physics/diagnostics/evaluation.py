@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.diagnostics.block_density import kernel_log_density, n_centres
-from sbi_physics.diagnostics.moments import MomentSums, choose_moments, standardise
+from sbi_physics.diagnostics.moments import (
+    MomentSums,
+    choose_moments,
+    choose_width_moments,
+    standardise,
+)
 from sbi_physics.diagnostics.ranks import (
     effective_sample_size,
     pit_from_ranks,
@@ -34,6 +39,8 @@ from sbi_physics.types import AnyArray, BoolArray, FloatArray
 QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 """Posterior quantiles kept for every pair."""
 
+_BATCH = 100
+_BATCH_VALUES = 8_000_000
 _JITTER_STREAM = 1
 _SWAP_STREAM = 3
 _TIE_STREAM = 4
@@ -89,7 +96,7 @@ class Evaluation:
             points, shape (n_pairs, points); none for weighted draws.
         labels: Relabellings of the swap null, shape (n_pairs, replicates); None for weighted
             draws.
-        moments: Sums of the conditional-moment test; None for weighted draws.
+        moments: Sums of the conditional-moment tests; None for weighted draws.
         mean: Posterior means in scaled coordinates, shape (n_pairs, param).
         covariance: Posterior covariances in scaled coordinates, shape (n_pairs, param, param).
         quantiles: Posterior quantiles in physical units, shape (n_pairs, len(QUANTILES), param).
@@ -171,6 +178,7 @@ class Evaluation:
             + (d * (d - 1) // 2 if self.products else 0)
             + len(self.blocks)
             + 1
+            + (self.features is not None)
         )
         # Draws that carry kernels are not ranked, so they cannot be taken for the truth.
         exchangeable = n_points - (n_centres(n_points - 1) if self.blocks else 0)
@@ -181,7 +189,11 @@ class Evaluation:
             generator(self.seed, "validation", _SWAP_STREAM),
         )
         n_features = 0 if self.features is None else self.features.shape[1]
-        self.moments = MomentSums(choose_moments(d, n_features, self.n_pairs), self.labels)
+        tests = {
+            "moment": choose_moments(d, n_features, self.n_pairs),
+            "width_x": choose_width_moments(d, n_features, self.n_pairs),
+        }
+        self.moments = MomentSums(tests, self.labels)
 
     def _rank(
         self,
@@ -252,6 +264,11 @@ class Evaluation:
             self.ess[rows] = batch.ess
         if batch.outside is not None:
             self.outside[rows] = batch.outside
+
+
+def batch_rows(n_draws: int, n_params: int) -> int:
+    """Return how many pairs to evaluate at once, so that their draws take little memory."""
+    return max(1, min(_BATCH, _BATCH_VALUES // (n_draws * n_params)))
 
 
 def block_name(block: Sequence[str]) -> str:

@@ -40,3 +40,26 @@ def check_schema(data: Mapping[str, Any], subject: str, *readable: int) -> None:
             f"{subject} has schema {data.get('schema')!r}; this version of sbi-physics reads "
             f"schema{'s' if len(readable) > 1 else ''} {known}"
         )
+
+
+def read_json(path: str | Path, what: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        path: File to read.
+        what: What it should hold, for the error text.
+
+    Raises:
+        ValidationError: If it is no JSON object.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValidationError(
+            f"{path} is not readable as JSON (line {error.lineno}): it is damaged, or no JSON file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValidationError(f"{path} is no JSON file, so it does not hold {what}") from error
+    if not isinstance(data, dict):
+        raise ValidationError(f"{path} holds {type(data).__name__}, not {what}")
+    return data

@@ -21,11 +21,11 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from sbi_physics.diagnostics.bands import clopper_pearson
-from sbi_physics.diagnostics.expected_coverage import central_credibility
 from sbi_physics.diagnostics.json_numbers import from_record, to_record
 from sbi_physics.diagnostics.json_record import JsonRecord, check_schema
 from sbi_physics.diagnostics.uniformity import Z95, anderson_darling, holm, location_scale
 from sbi_physics.errors import ValidationError
+from sbi_physics.quantities import quantity_credibility
 from sbi_physics.types import FloatArray, IntArray
 
 SCHEMA: Final = 1
@@ -34,6 +34,7 @@ MIN_CELL: Final = 20
 
 N_BINS: Final = 5
 LEVEL: Final = 0.683
+CONFIDENCE: Final = 0.95
 _TEXT = ("quantity", "feature")
 
 
@@ -65,8 +66,8 @@ class LocalCell:
             posterior standard deviations, positive when the truth lies above the draws.
         width: Standard deviation of the normal scores and its interval. For a parameter: true
             over claimed width, above 1 = over-confident.
-        coverage: Fraction of truths inside the 68.3 % region (highest density for `hpd`, central
-            for a parameter), and its Clopper-Pearson interval.
+        coverage: Fraction of truths inside the 68.3 % region (highest density for `hpd`, a ball
+            for `tarp`, central for a parameter), and its Clopper-Pearson interval.
     """
 
     quantity: str
@@ -171,7 +172,7 @@ def local_map(
     names: Sequence[str] = (),
     parameters: Mapping[str, ArrayLike] | None = None,
     bins: int = N_BINS,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> LocalMap:
     """Map calibration against features of the data.
 
@@ -204,7 +205,32 @@ def local_map(
     u = _ranks(ranks)
     n = len(next(iter(u.values())))
     columns = _columns(features, names, n)
-    truths = _columns(parameters or {}, (), n)
+    found = _map(u, columns, _columns(parameters or {}, (), n), bins, confidence)
+    if found is None:
+        raise ValidationError(
+            f"no bin of the data has {MIN_CELL} pairs: {n} pairs in {bins} bins; simulate more "
+            "pairs or ask for fewer bins"
+        )
+    return found
+
+
+def map_if_possible(ranks: Mapping[str, FloatArray], features: FloatArray) -> LocalMap | None:
+    """Return the default map, or None where no feature varies or no bin has 20 pairs.
+
+    Args:
+        ranks: As for `local_map`.
+        features: Functions of the data, shape (pairs, feature), finite.
+    """
+    return _map(_ranks(ranks), _columns(features, (), len(features)), {}, N_BINS, CONFIDENCE)
+
+
+def _map(
+    u: Mapping[str, FloatArray],
+    columns: Mapping[str, FloatArray],
+    truths: Mapping[str, FloatArray],
+    bins: int,
+    confidence: float,
+) -> LocalMap | None:
     constant = tuple(k for k, v in {**columns, **truths}.items() if np.ptp(v) == 0.0)
     found = [
         (quantity, name, name in columns, *cell)
@@ -214,10 +240,7 @@ def local_map(
         for cell in _binned(values, feature, bins)
     ]
     if not any(tested for _, _, tested, *_ in found):
-        raise ValidationError(
-            f"no bin of the data has {MIN_CELL} pairs: {n} pairs in {bins} bins; simulate more "
-            "pairs or ask for fewer bins"
-        )
+        return None
     # Bonferroni over all intervals shown: three for each cell.
     each = 1.0 - (1.0 - confidence) / (3 * len(found))
     cells = [_cell(*entry, each) for entry in found]
@@ -242,7 +265,7 @@ def _cell(
     shift = stretch * (scores.location_interval[1] - scores.location)
     # The width's interval is symmetric in its logarithm.
     ratio = (scores.width_interval[1] / scores.width) ** stretch if scores.width > 0 else 1.0
-    credibility = 1.0 - u if quantity.startswith("hpd") else central_credibility(u)
+    credibility = quantity_credibility(quantity, u)
     hits = np.array([np.count_nonzero(credibility <= LEVEL)])
     ends = clopper_pearson(hits, len(u), confidence)
     return LocalCell(

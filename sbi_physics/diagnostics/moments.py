@@ -1,7 +1,8 @@
-r"""Conditional-moment test: do low moments of the truth, given the data, equal those of the draws?
+r"""Conditional-moment tests: do truth and draws have the same low moments, given the data?
 
 With the points of a pair (truth and draws) centred and scaled by the mean and standard deviation
-of *all* of them, :math:`t`, and features :math:`\phi = (t_j,\; t_j^2,\; t_j t_k,\; t_j x_f)`,
+of *all* of them, :math:`t`, and features :math:`\phi = (t_j,\; t_j^2,\; t_j t_k,\; t_j x_f)` for
+one test and :math:`\phi = (t_j^2 x_f)` for another,
 
 .. math:: d_i = \phi(\theta^*_i, x_i) - \overline{\phi(\cdot, x_i)}, \qquad
           T = N\, \bar d^{\,T}\, \Sigma^{-1}\, \bar d,
@@ -9,12 +10,15 @@ of *all* of them, :math:`t`, and features :math:`\phi = (t_j,\; t_j^2,\; t_j t_k
 where the bar is over all L + 1 points of a pair and :math:`\Sigma` is the covariance of the
 deviations over all points of all pairs. Neither knows which point is the truth, so the law of T
 follows from exchanging labels (`swap`); Hotelling's F law would reject an exact posterior two to
-three times too often. The products see wrong correlations; the terms with features of the data see
-bias that averages out over the data, and a posterior that repeats the prior.
+three times too often. The products see wrong correlations; the terms :math:`t_j x_f` with features
+of the data see bias that averages out over the data, and a posterior that repeats the prior; the
+terms :math:`t_j^2 x_f` see widths that are too small for some data and too large for others. The
+latter are a test of their own, so that they take no power from the former.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -48,20 +52,34 @@ def choose_moments(n_params: int, n_features: int, n_pairs: int) -> tuple[Moment
     return tuple(order[: max(1, n_pairs // PAIRS_PER_MOMENT)])
 
 
+def choose_width_moments(n_params: int, n_features: int, n_pairs: int) -> tuple[Moment, ...]:
+    """Return the moments t_j^2 x_f, feature by feature; at most one for 20 pairs.
+
+    Examples:
+        >>> choose_width_moments(2, 2, 60)
+        ((0, 0, 0), (1, 1, 0), (0, 0, 1))
+    """
+    features = range(min(n_features, MAX_DATA_FEATURES))
+    order = [(j, j, f) for f in features for j in range(n_params)]
+    return tuple(order[: max(1, n_pairs // PAIRS_PER_MOMENT)])
+
+
 class MomentSums:
-    """Sums over pairs from which the statistic of every relabelling follows.
+    """Sums over pairs from which the statistics of every relabelling follow.
 
     Pairs are added in batches, so that no array of all points and moments exists.
 
     Args:
-        moments: From `choose_moments`.
+        tests: Name of each test -> its moments, from `choose_moments` or `choose_width_moments`.
         labels: From `swap.swap_labels`, shape (n_pairs, replicates).
     """
 
-    def __init__(self, moments: tuple[Moment, ...], labels: AnyArray) -> None:
-        self.moments, self._labels = moments, labels
-        self._sums = np.zeros((labels.shape[1], len(moments)))
-        self._scatter = np.zeros((len(moments), len(moments)))
+    def __init__(self, tests: Mapping[str, tuple[Moment, ...]], labels: AnyArray) -> None:
+        self.tests = {name: moments for name, moments in tests.items() if moments}
+        self._moments = tuple(m for moments in self.tests.values() for m in moments)
+        self._labels = labels
+        self._sums = np.zeros((labels.shape[1], len(self._moments)))
+        self._scatter = np.zeros((len(self._moments), len(self._moments)))
         self._n_pairs, self._n_points = 0, 0
 
     def add(self, pairs: IntArray, points: FloatArray, features: FloatArray | None) -> None:
@@ -72,15 +90,22 @@ class MomentSums:
             points: Truth first, then draws, finite, shape (batch, point, param).
             features: Features of their data, shape (batch, feature), if moments use them.
         """
-        step = max(1, _CHUNK_VALUES // (points.shape[1] * len(self.moments)))
+        step = max(1, _CHUNK_VALUES // (points.shape[1] * len(self._moments)))
         for start in range(0, len(pairs), step):
             rows = slice(start, start + step)
             own = None if features is None else features[rows]
             self._add(pairs[rows], self._deviations(points[rows], own))
 
-    def statistics(self) -> FloatArray:
-        """Return T of every relabelling, shape (replicates,); zeros where nothing varies."""
-        sigma = self._scatter / max(1, self._n_pairs * self._n_points)
+    def statistics(self) -> dict[str, FloatArray]:
+        """Return T of every test, shape (replicates,) each; zeros where nothing varies."""
+        found, first = {}, 0
+        for name, moments in self.tests.items():
+            found[name] = self._quadratic(slice(first, first + len(moments)))
+            first += len(moments)
+        return found
+
+    def _quadratic(self, own: slice) -> FloatArray:
+        sigma = self._scatter[own, own] / max(1, self._n_pairs * self._n_points)
         used = np.diagonal(sigma) > _MIN_VARIANCE
         if not used.any():
             return np.zeros(len(self._sums))
@@ -88,7 +113,7 @@ class MomentSums:
         inverse = np.linalg.pinv(
             sigma[np.ix_(used, used)] / np.outer(sd, sd), rcond=_CUTOFF, hermitian=True
         )
-        sums = self._sums[:, used] / sd
+        sums = self._sums[:, own][:, used] / sd
         quadratic: FloatArray = np.einsum("bi,bi->b", sums @ inverse, sums)
         return quadratic / self._n_pairs
 
@@ -99,14 +124,13 @@ class MomentSums:
 
     def _deviations(self, points: FloatArray, features: FloatArray | None) -> FloatArray:
         t = standardise(points)
-        values = np.empty((*points.shape[:2], len(self.moments)))
-        for column, (j, k, f) in enumerate(self.moments):
+        values = np.empty((*points.shape[:2], len(self._moments)))
+        for column, (j, k, f) in enumerate(self._moments):
+            values[..., column] = t[..., j]
             if k >= 0:
-                np.multiply(t[..., j], t[..., k], out=values[..., column])
-            elif f >= 0 and features is not None:
-                np.multiply(t[..., j], features[:, None, f], out=values[..., column])
-            else:
-                values[..., column] = t[..., j]
+                values[..., column] *= t[..., k]
+            if f >= 0 and features is not None:
+                values[..., column] *= features[:, None, f]
         values -= values.mean(axis=1, keepdims=True)
         return values
 

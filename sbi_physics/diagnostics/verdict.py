@@ -43,6 +43,7 @@ WIDTH_TOLERANCE = (0.95, 1.05)
 DEVIATION_TOLERANCE = (0.0, 0.03)
 CORRELATION_TOLERANCE = (-0.1, 0.1)
 SLOPE_TOLERANCE = (-0.1, 0.1)
+X_WIDTH_TOLERANCE = (-0.05, 0.05)
 
 REQUIREMENTS = ("exact", "conservative")
 ONE_SIDED = "one-sided"
@@ -58,7 +59,7 @@ class TestResult:
 
     Attributes:
         name: Quantity tested, such as `sbc:m_a`, `hpd`, `tarp_x` or `moment`.
-        family: Kind of test: `sbc`, `hpd`, `tarp_u`, `tarp_x`, `moment`, ...
+        family: Kind of test: `sbc`, `hpd`, `tarp_u`, `tarp_x`, `moment`, `width_x`, ...
         statistic_name: Which statistic.
         statistic: Its value.
         p_value: Probability of a value at least as extreme for an exact posterior.
@@ -86,8 +87,9 @@ class Effect:
     Attributes:
         kind: `location` (bias in posterior sd), `width` (true over claimed width), `deviation`
             (largest |ECP - level|), `area` (signed area between the coverage curve of
-            highest-density regions and the diagonal), `correlation` (true minus claimed) or
-            `x-slope` (slope of the bias on the data, in posterior sd).
+            highest-density regions and the diagonal), `correlation` (true minus claimed),
+            `x-slope` (slope of the bias on the data, in posterior sd) or `x-width` (relative
+            change of true over claimed width with the data).
         name: Quantity it belongs to.
         value: Best estimate.
         low: Lower end of the 95 % interval.
@@ -207,7 +209,8 @@ def decide(
 
 def _labels(effects: Sequence[Effect]) -> tuple[str, ...]:
     """Name the effects that are significant at 1 % within their kind."""
-    number = {k: sum(e.kind == k for e in effects) for k in ("location", "correlation", "x-slope")}
+    kinds = ("location", "correlation", "x-slope", "x-width")
+    number = {k: sum(e.kind == k for e in effects) for k in kinds}
     directions: dict[str, None] = {}
     biases: dict[str, None] = {}
     others: dict[str, None] = {}
@@ -227,7 +230,7 @@ def _labels(effects: Sequence[Effect]) -> tuple[str, ...]:
             directions["overconfident" if e.value < 0 else "conservative"] = None
         if e.kind == "correlation" and _is_significant(e, number["correlation"]):
             others["correlation"] = None
-        if e.kind == "x-slope" and _is_significant(e, number["x-slope"]):
+        if e.kind in ("x-slope", "x-width") and _is_significant(e, number[e.kind]):
             others["x-dependent"] = None
     return (*sorted(directions, reverse=True), *biases, *sorted(others))
 
@@ -249,8 +252,9 @@ def _describe(name: str, effects: Sequence[Effect]) -> str:
             f"it lies {abs(own['location'].value):.2f} posterior sd {side} the truth on average, "
             f"and the true width is {own['width'].value:.2f} times the claimed one"
         )
-    if name.startswith("moment"):
-        return _describe_moments(effects)
+    if name.startswith(("moment", "width_x")):
+        kinds = ("correlation", "x-slope") if name.startswith("moment") else ("x-width",)
+        return _describe_moments([e for e in effects if e.kind in kinds])
     if "deviation" in own and "area" not in own:
         return f"the coverage of its regions is off by up to {own['deviation'].value:.3f}"
     if "deviation" in own:
@@ -264,7 +268,7 @@ def _describe(name: str, effects: Sequence[Effect]) -> str:
 
 def _describe_moments(effects: Sequence[Effect]) -> str:
     """Name the effect that stands out most among those that moments see."""
-    seen = [e for e in effects if e.kind in ("correlation", "x-slope") and e.high > e.low]
+    seen = [e for e in effects if e.high > e.low]
     if not seen:
         return "see the table of effects"
     e = max(seen, key=lambda e: abs(e.value) / (e.high - e.low))
@@ -272,6 +276,11 @@ def _describe_moments(effects: Sequence[Effect]) -> str:
         return (
             f"the bias of {e.name} changes by {e.value:+.2f} posterior sd for each standard "
             "deviation of a feature of the data"
+        )
+    if e.kind == "x-width":
+        return (
+            f"the true over the claimed width of {e.name} changes by {100 * e.value:+.0f} % for "
+            "each standard deviation of a feature of the data"
         )
     first, second = e.name.split(",")
     return (

@@ -4,7 +4,7 @@ Every function returns a matplotlib `Figure` for a light or a dark page; `save` 
 
 - `corner_figure`: the posterior of one observation.
 - `rank_figure`, `pp_figure`, `coverage_figure`, `recovery_figure`: a `Coverage` record.
-- `local_map_figure`: a `LocalMap`.
+- `local_map_figure`, `local_overview_figure`: a `LocalMap`.
 - `compared_coverage_figure`, `score_figure`, `effect_figure`: several of them side by side.
 - `likelihood_curve_figure`, `likelihood_contour_figure`: scans of likelihoods.
 - `widths_figure`: a `Scan`.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         likelihood_contour_figure,
         likelihood_curve_figure,
     )
-    from sbi_physics.plots.local import local_map_figure
+    from sbi_physics.plots.local import local_map_figure, local_overview_figure
     from sbi_physics.plots.scan import widths_figure
     from sbi_physics.plots.style import DARK, LIGHT, Theme, png, save
 
@@ -54,7 +54,7 @@ _HOMES = {
     "corner": ("corner_figure",),
     "data": ("loss_figure", "observation_figure"),
     "likelihood": ("likelihood_contour_figure", "likelihood_curve_figure"),
-    "local": ("local_map_figure",),
+    "local": ("local_map_figure", "local_overview_figure"),
     "scan": ("widths_figure",),
     "style": ("DARK", "LIGHT", "Theme", "png", "save"),
 }
@@ -71,6 +71,7 @@ __all__ = [
     "likelihood_contour_figure",
     "likelihood_curve_figure",
     "local_map_figure",
+    "local_overview_figure",
     "loss_figure",
     "observation_figure",
     "png",

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from sbi_physics.coverage import Coverage
 from sbi_physics.diagnostics.bands import ecdf_band
+from sbi_physics.plots.local import local_overview_figure
 from sbi_physics.plots.style import (
     LIGHT,
     Theme,
@@ -151,6 +152,7 @@ def save_coverage_figures(coverage: Coverage, folder: str | Path) -> tuple[Path,
         "coverage": coverage_figure(coverage) if any(map(is_region, coverage.pit)) else None,
         "pp": pp_figure(coverage),
         "recovery": recovery_figure(coverage) if len(coverage.recovery.truth) else None,
+        "local": local_overview_figure(coverage.local) if coverage.local is not None else None,
     }
     return tuple(save(f, root / f"{name}.png") for name, f in figures.items() if f is not None)
 

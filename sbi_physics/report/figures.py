@@ -8,9 +8,12 @@ import numpy as np
 
 from sbi_physics.coverage import Coverage
 from sbi_physics.diagnostics.bands import ecdf_band
+from sbi_physics.diagnostics.local import LocalMap
 from sbi_physics.plots import (
     corner_figure,
     coverage_figure,
+    local_map_figure,
+    local_overview_figure,
     loss_figure,
     observation_figure,
     pp_figure,
@@ -21,6 +24,8 @@ from sbi_physics.quantities import family, is_region, region_credibility, region
 from sbi_physics.report.embed import FigurePlan
 from sbi_physics.report.record import ReportInput
 from sbi_physics.types import FloatArray
+
+_MOST_LOCAL = 3
 
 
 def report_figures(record: ReportInput) -> Iterator[FigurePlan]:
@@ -127,6 +132,61 @@ def coverage_figures(coverage: Coverage) -> Iterator[FigurePlan]:
             "determine the parameter; medians that stay flat mean that the prior decides.",
             lambda theme: recovery_figure(coverage, theme=theme),
         )
+    if coverage.local is not None:
+        yield from _local_plans(coverage.local)
+
+
+def _local_plans(local: LocalMap) -> Iterator[FigurePlan]:
+    """The map of all bins, and the widths of the quantities that deviate most."""
+    worst = local.deviating()
+    found = f"smallest adjusted p = {local.p_global:.2g}"
+    if worst:
+        cell = worst[0]
+        found = (
+            f"the worst is {cell.quantity} for {cell.feature} between {cell.low:.3g} and "
+            f"{cell.high:.3g}, where the coverage is {cell.coverage[0]:.3f}"
+        )
+    yield FigurePlan(
+        "local",
+        "local",
+        "Calibration in bins of the data",
+        f"Map of {local.n_tests} cells: coverage of 68.3 % regions of "
+        f"{', '.join(local.quantities)} in bins of {', '.join(local.features)}. "
+        f"{len(worst)} cells deviate; {found}.",
+        "One row for each quantity, one group of columns for each principal component of the "
+        "data, its bins from low to high values. Orange: the regions hold the truth too rarely "
+        "there (over-confident or biased); blue: too often (conservative). Crosses: cells that "
+        "deviate; for an exact posterior there is none in 99 % of studies. Without a cross, "
+        "colours are noise.",
+        lambda theme: local_overview_figure(local, theme=theme),
+    )
+    for quantity in list(dict.fromkeys(c.quantity for c in worst))[:_MOST_LOCAL]:
+        yield _local_plan(local, quantity)
+
+
+def _local_plan(local: LocalMap, quantity: str) -> FigurePlan:
+    effect = "width" if family(quantity) == "sbc" else "coverage"
+    cells = [c for c in local.deviating() if c.quantity == quantity]
+    how = {
+        "width": "True over claimed width; above the line the posterior is over-confident there, "
+        "below it is conservative.",
+        "coverage": "Coverage of 68.3 % regions; below the line they are too small there, above "
+        "it too large.",
+    }[effect]
+    return FigurePlan(
+        f"local-{quantity}",
+        "local",
+        f"{quantity} in bins of the data",
+        f"{quantity} in bins of {', '.join(local.features)}; {len(cells)} bins deviate: "
+        + "; ".join(
+            f"{effect} {getattr(c, effect)[0]:.2f} for {c.feature} {c.low:.3g} to {c.high:.3g}"
+            for c in cells[:6]
+        )
+        + ".",
+        f"{how} Bars hold together with {100 * local.confidence:g} % confidence; orange bins "
+        "deviate.",
+        lambda theme: local_map_figure(local, quantity, effect=effect, theme=theme),
+    )
 
 
 def _rank_plan(coverage: Coverage, quantity: str) -> FigurePlan:

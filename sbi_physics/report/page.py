@@ -144,12 +144,15 @@ def _calibration_values(coverage: Coverage) -> dict[str, Any]:
         "meanings": [
             (k, t) for k, t in EFFECT_MEANINGS.items() if k in {e.kind for e in coverage.effects}
         ],
+        "local_cells": () if coverage.local is None else coverage.local.deviating()[:_LOCAL_ROWS],
         "verdict_words": _VERDICT_WORDS[coverage.verdict],
         "how_to_read_ranks": _HOW_TO_READ_RANKS,
         "is_outside": _is_outside,
         "finite": lambda v: bool(np.isfinite(v)),
     }
 
+
+_LOCAL_ROWS = 10
 
 _VERDICT_WORDS = {
     "PASS": "The posterior is calibrated, as far as these pairs can tell.",

@@ -26,7 +26,8 @@ from sbi_physics.testing import two_sample
 from sbi_physics.testing.cases import NotApplicable, PosteriorCase
 from sbi_physics.testing.state import differences, snapshot, watch
 from sbi_physics.types import DataArray, FloatArray
-from sbi_physics.validate import validate, validate_draws
+from sbi_physics.validate import validate
+from sbi_physics.validate_arrays import validate_draws
 
 _LOG_PROB_TOLERANCE = 0.01
 _N_SIGMA = 5.0
