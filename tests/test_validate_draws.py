@@ -489,6 +489,49 @@ def test_fifty_pairs_give_every_number_but_no_verdict():
     assert next(t for t in result.tests if t.name == "moment").detail.startswith("2 moments")
 
 
+@pytest.mark.parametrize(
+    ("n", "message"), [(0, "theta must have shape.*at least one"), (1, "1 of 1 have finite")]
+)
+def test_no_pair_and_a_single_pair_are_refused(n, message):
+    rng = np.random.default_rng(45)
+    with pytest.raises(ValidationError, match=message):
+        validate_draws(np.zeros((n, 2)), rng.random((n, 9, 2)), x=np.zeros((n, 1)), rng=rng)
+
+
+@pytest.mark.parametrize("n_draws", [19, 99])
+def test_a_posterior_of_whole_numbers_is_calibrated_in_spite_of_ties(n_draws):
+    # A coin's bias is 0.2, 0.5 or 0.8; the data are 4 tosses: a discrete exact posterior.
+    rng = np.random.default_rng(46)
+    values = np.array([0.2, 0.5, 0.8])
+    p = []
+    for _ in range(60):
+        truth = rng.integers(0, 3, 250)
+        x = rng.binomial(4, values[truth])
+        weight = values ** x[:, None] * (1 - values) ** (4 - x[:, None])
+        edges = np.cumsum(weight / weight.sum(axis=1, keepdims=True), axis=1)
+        drawn = (rng.random((250, n_draws, 1)) > edges[:, None, :2]).sum(axis=2)
+        found = validate_draws(
+            truth[:, None].astype(float), drawn[..., None].astype(float), x=x[:, None], rng=rng
+        )
+        p.append(next(t for t in found.tests if t.family == "sbc").p_value)
+    # Central 99.9 % of Binomial(60, 0.5), and the upper end of Binomial(60, 0.05).
+    assert 17 <= np.sum(np.array(p) < 0.5) <= 43
+    assert np.sum(np.array(p) < 0.05) <= 10
+
+
+def test_draws_in_single_precision_with_ties_and_one_parameter_are_fine():
+    rng = np.random.default_rng(47)
+    theta = rng.standard_normal((400, 1)).astype(np.float32)
+    x = theta + np.float32(0.5) * rng.standard_normal((400, 1)).astype(np.float32)
+    noise = np.sqrt(0.2) * rng.standard_normal((400, 99))
+    draws = (0.8 * x + noise).astype(np.float16).astype(np.float32)[..., None]
+    result = validate_draws(theta, draws, x=x, rng=rng)
+    assert result.verdict in ("PASS", "MARGINAL")
+    assert {t.name for t in result.tests} == {
+        "sbc:theta_1", "tarp_u", "tarp_x", "moment", "width_x",
+    }  # fmt: skip
+
+
 def test_data_with_holes_and_constant_data_are_accepted():
     rng = np.random.default_rng(42)
     case = gaussian_case(300, rng)
