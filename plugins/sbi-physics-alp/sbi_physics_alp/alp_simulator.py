@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -13,6 +14,7 @@ from sbi_physics.errors import OptionError, nearest_name
 from sbi_physics.types import FloatArray, Latents
 from sbi_physics_alp.conversion import Conversion
 from sbi_physics_alp.field import CellMode, Cluster
+from sbi_physics_alp.instruments import Counts, OnAndOff
 from sbi_physics_alp.levels import VARIED, ClusterPrior, Level
 
 MASS = Parameter(
@@ -153,6 +155,16 @@ class AlpSimulator(Simulator):
 
     conversion: Conversion
     cluster_prior: ClusterPrior
+    observation_model: Counts | OnAndOff
+
+    @abstractmethod
+    def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
+        """Expected counts of the source, shape (n, n_reco).
+
+        Args:
+            survival: Survival probability of each true-energy bin, shape (n, n_true).
+            theta: Parameter values, shape (n, d), the spectrum in columns 2 to 4.
+        """
 
     @property
     def constraints(self) -> Sequence[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import xlogy
 
 from sbi_physics import Observable
 from sbi_physics.errors import DataFileError, ObservationError
@@ -21,6 +22,7 @@ from sbi_physics_alp.response import Response
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
+_TINY = 1e-300  # expected counts of zero where there are none
 _DL3_SUB_BINS = 2  # of 60 bins of true energy a decade
 
 
@@ -38,6 +40,17 @@ class Counts:
     def draw(self, signal: Array, rng: np.random.Generator) -> Array:
         """Draw counts, shape (n, n_reco), for expected counts of the source of that shape."""
         return rng.poisson(signal + self.response.background).astype(np.float64)
+
+    def statistic(self, x: Array, signal: Array) -> Array:
+        """Cash statistic, -2 ln L relative to that of the data themselves, shape (n,).
+
+        Args:
+            x: Counts, shape (n_reco,) or (n, n_reco).
+            signal: Expected counts of the source, shape (n, n_reco).
+        """
+        mu = np.maximum(signal + self.response.background, _TINY)
+        terms = mu - x + xlogy(x, x / mu)
+        return np.asarray(2.0 * terms.sum(axis=-1))
 
     def read(self, path: Path) -> DataArray:
         """Counts from an npz file (``counts``, optionally ``edges_gev``) or an OGIP spectrum."""
@@ -69,6 +82,26 @@ class OnAndOff:
         n_on = rng.poisson(signal + background)
         n_off = rng.poisson(background / self.instrument.alpha)
         return np.stack([n_on, n_off], axis=1).astype(np.float64)
+
+    def statistic(self, x: Array, signal: Array) -> Array:
+        """W statistic: -2 ln L with each bin's background at its best, as Cash's, shape (n,).
+
+        The background mu_b (in off counts) solves alpha (1 + alpha) mu_b^2 - c mu_b - n_off s = 0
+        with c = alpha (n_on + n_off) - (1 + alpha) s (arXiv:physics/0702156).
+
+        Args:
+            x: On and off counts, shape (2, n_reco) or (n, 2, n_reco).
+            signal: Expected counts of the source, shape (n, n_reco).
+        """
+        alpha, n_on, n_off = self.instrument.alpha, x[..., 0, :], x[..., 1, :]
+        a = alpha * (1.0 + alpha)
+        c = alpha * (n_on + n_off) - (1.0 + alpha) * signal
+        root = np.sqrt(c * c + 4.0 * a * n_off * signal)
+        mu_off = np.maximum((c + root) / (2.0 * a), _TINY)
+        mu_on = np.maximum(signal + alpha * mu_off, _TINY)
+        terms = mu_on - n_on + xlogy(n_on, n_on / mu_on)
+        terms = terms + mu_off - n_off + xlogy(n_off, n_off / mu_off)
+        return np.asarray(2.0 * terms.sum(axis=-1))
 
     def read(self, path: Path) -> DataArray:
         """Counts (on, off), shape (2, n_reco).

@@ -82,7 +82,7 @@ class AlpNgc1275(AlpSimulator):
         super().__init__(options, **values)
         # Found now, so that a missing file shows where the simulator is made.
         self.response = known_response(self.options)
-        self._counts = Counts(self.response)
+        self.observation_model = Counts(self.response)
         self.cluster_prior = self.options.cluster_prior(PERSEUS)
         self._ranges = self.options.ranges or (
             "focused" if self.options.level == "five" else "published"
@@ -140,11 +140,11 @@ class AlpNgc1275(AlpSimulator):
 
     @property
     def observable(self) -> Observable:
-        return self._counts.observable
+        return self.observation_model.observable
 
     def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
         survival = np.asarray(z["survival"], dtype=np.float64)
-        return self._counts.draw(self.expected_signal(survival, theta), rng)
+        return self.observation_model.draw(self.expected_signal(survival, theta), rng)
 
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source, shape (n, n_reco).
@@ -168,7 +168,7 @@ class AlpNgc1275(AlpSimulator):
 
     def read_observation(self, path: Path) -> DataArray:
         """Counts from an npz file (``counts``, optionally ``edges_gev``) or an OGIP spectrum."""
-        return self._counts.read(path)
+        return self.observation_model.read(path)
 
 
 def poisson_log_likelihood(counts: FloatArray, expected: FloatArray) -> FloatArray:

@@ -102,7 +102,7 @@ class AlpPks2155(AlpSimulator):
     def __init__(self, options: AlpPks2155Options | None = None, **values: object) -> None:
         super().__init__(options, **values)
         self.instrument = _instrument(self.options)
-        self._counts = OnAndOff(self.instrument, sub_bins=self.options.sub_bins)
+        self.observation_model = OnAndOff(self.instrument, sub_bins=self.options.sub_bins)
         self.cluster_prior = ClusterPrior(CLUSTER)
         self.conversion = Conversion(
             self.instrument.response.true_centres_gev,
@@ -150,11 +150,11 @@ class AlpPks2155(AlpSimulator):
 
     @property
     def observable(self) -> Observable:
-        return self._counts.observable
+        return self.observation_model.observable
 
     def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
         survival = np.asarray(z["survival"], dtype=np.float64)
-        return self._counts.draw(self.expected_signal(survival, theta), rng)
+        return self.observation_model.draw(self.expected_signal(survival, theta), rng)
 
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source in the on region, shape (n, n_reco).
@@ -180,7 +180,7 @@ class AlpPks2155(AlpSimulator):
 
     def read_observation(self, path: Path) -> DataArray:
         """Counts (on, off), shape (2, n_reco), see `OnAndOff.read`."""
-        return self._counts.read(path)
+        return self.observation_model.read(path)
 
 
 def _instrument(options: AlpPks2155Options) -> OnOffResponse:

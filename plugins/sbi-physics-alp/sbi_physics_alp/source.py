@@ -135,10 +135,10 @@ class AlpSource(AlpSimulator):
     def __init__(self, options: AlpSourceOptions | None = None, **values: object) -> None:
         super().__init__(options, **values)
         chosen: AlpSourceOptions = self.options
-        self.instrument = _instrument(chosen)
+        self.observation_model = _instrument(chosen)
         self.cluster_prior = chosen.cluster_prior(Cluster())
         self._reference_gev = to_value(chosen.reference_energy, "GeV")
-        energy = self.instrument.response.true_centres_gev
+        energy = self.observation_model.response.true_centres_gev
         self.conversion = Conversion(
             energy,
             self.cluster_prior.cluster,
@@ -205,11 +205,11 @@ class AlpSource(AlpSimulator):
 
     @property
     def observable(self) -> Observable:
-        return self.instrument.observable
+        return self.observation_model.observable
 
     def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
         survival = np.asarray(z["survival"], dtype=np.float64)
-        return self.instrument.draw(self.expected_signal(survival, theta), rng)
+        return self.observation_model.draw(self.expected_signal(survival, theta), rng)
 
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source in the on region, shape (n, n_reco).
@@ -220,7 +220,7 @@ class AlpSource(AlpSimulator):
         """
         model = cutoff_power_law if self._shape == "e_cut" else log_parabola
         flux = model(self.conversion.energy_gev, *theta.T[2:5], reference_gev=self._reference_gev)
-        response = self.instrument.response
+        response = self.observation_model.response
         return response.fold(bin_fluxes(flux * survival, response.true_edges_gev))
 
     @classmethod
@@ -229,7 +229,7 @@ class AlpSource(AlpSimulator):
 
     def read_observation(self, path: Path) -> DataArray:
         """Counts from an npz file or an OGIP spectrum, see `Counts.read` and `OnAndOff.read`."""
-        return self.instrument.read(path)
+        return self.observation_model.read(path)
 
     def _points(self) -> Mapping[str, Mapping[str, float]]:
         """The middle of the prior with and without conversion."""
