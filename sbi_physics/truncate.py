@@ -342,9 +342,7 @@ class _Task:
 
 def _attach(posterior: Posterior, record: Truncation) -> None:
     posterior.context = replace(posterior.context, truncation=record)
-    members: Sequence[Posterior] = getattr(posterior, "members", ())  # ensembles
-    parts: Mapping[Any, Posterior] = getattr(posterior, "parts", {})  # marginal posteriors
-    for inner in (*members, *parts.values()):
+    for inner in posterior._inner():
         _attach(inner, record)
 
 

@@ -10,7 +10,7 @@ import torch
 from sbi_physics_swyft.backend import swyft
 from sbi_physics_swyft.posteriors import JointPosterior, NetworkMarginals
 from sbi_physics_swyft.ratio_network import RatioNetwork, joint_heads, marginal_heads
-from sbi_physics_swyft.tmnre import MarginalRatioEngine, _Loss
+from sbi_physics_swyft.tmnre import MarginalRatioEngine, MarginalRatioSettings, SwyftLoss
 
 import sbi_physics as sp
 from sbi_physics import Observable, Parameter, ParameterSpace, Simulator, Uniform
@@ -177,7 +177,9 @@ def test_the_loss_is_that_of_swyft():
         ours = torch.nn.functional.softplus(-logits[:, 0]).mean()
         ours = ours + torch.nn.functional.softplus(logits[:, 1]).mean() - 2 * math.log(2)
         torch.testing.assert_close(ours, native, rtol=1e-4, atol=1e-5)
-        same = _Loss(network, 1, random=False)(u.flip(0), x.flip(0), None)
+        same = SwyftLoss(network, MarginalRatioSettings(contrasts=1), random=False)(
+            u.flip(0), x.flip(0), None
+        )
         torch.testing.assert_close(same, native, rtol=1e-4, atol=1e-5)
 
 
@@ -187,13 +189,13 @@ def test_knowing_nothing_costs_nothing_and_weights_count_rows():
     for estimator in network.estimators.values():
         torch.nn.init.zeros_(estimator.classifier.net.final_layer.weights)
         torch.nn.init.zeros_(estimator.classifier.net.final_layer.bias)
-    loss = _Loss(network, 3, random=False)
+    loss = SwyftLoss(network, MarginalRatioSettings(contrasts=3), random=False)
     u, x = torch.randn(8, 2), torch.randn(8, 5)
     with torch.no_grad():
         assert loss(u, x, None).item() == pytest.approx(0.0, abs=1e-6)
         assert loss(u, x, torch.rand(8)).item() == pytest.approx(0.0, abs=1e-6)
     network = _network(names, marginal_heads(names))
-    loss = _Loss(network, 3, random=False)
+    loss = SwyftLoss(network, MarginalRatioSettings(contrasts=3), random=False)
     with torch.no_grad():
         plain, ones = loss(u, x, None), loss(u, x, torch.ones(8))
         torch.testing.assert_close(plain, ones)
