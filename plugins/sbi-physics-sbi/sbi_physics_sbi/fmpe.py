@@ -22,6 +22,9 @@ from sbi_physics.posterior import PosteriorContext
 from sbi_physics_sbi import PACKAGES
 from sbi_physics_sbi.vector_field import VelocityDensity, build_velocity
 
+_BLOCK_ROWS = 2048
+"""Rows of one pass: activations of the usual widths then stay in the cache of one core."""
+
 
 class FlowMatchingSettings(NetworkSettings):
     """Settings of `sbi-fmpe`."""
@@ -35,8 +38,9 @@ class FlowMatchingSettings(NetworkSettings):
     time_features: int = Field(
         32, ge=2, multiple_of=2, description="Features that time enters the network with."
     )
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
     ode_steps: int = Field(
-        16,
+        12,
         ge=2,
         le=1000,
         description="Runge-Kutta steps between noise and posterior, four passes each.",
@@ -76,4 +80,4 @@ class FlowMatchingEngine(TorchEngine):
     def _posterior(
         self, context: PosteriorContext, network: VelocityDensity, settings: FlowMatchingSettings
     ) -> DensityPosterior:
-        return DensityPosterior(context, network, self.config(settings))
+        return DensityPosterior(context, network, self.config(settings), rows=_BLOCK_ROWS)

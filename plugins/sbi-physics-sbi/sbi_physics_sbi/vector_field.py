@@ -18,6 +18,8 @@ depend on the others of its batch.
 
 from __future__ import annotations
 
+import itertools
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -71,11 +73,14 @@ class VelocityDensity(ConditionalDensity):
         points = z[:, None] if z.dim() == 2 else z
         shape = points.shape
         velocity = self._velocity(features, shape[1])
-        z_1, log_det = _integrate(
-            lambda y, time: _with_divergence(velocity, y, time),
-            (points.flatten(0, 1), z.new_zeros(shape[0] * shape[1])),
-            _times(self._steps, z.device),
-        )
+        with warnings.catch_warnings():
+            # torch compiles its first forward derivatives by a function that it has deprecated.
+            warnings.filterwarnings("ignore", message="`torch.jit.script(_method)?` is deprecated")
+            z_1, log_det = _integrate(
+                lambda y, time: _with_divergence(velocity, y, time),
+                (points.flatten(0, 1), z.new_zeros(shape[0] * shape[1])),
+                _times(self._steps, z.device),
+            )
         log_q = (log_normal(z_1).sum(dim=-1) + log_det).reshape(shape[:2])
         return log_q[:, 0] if z.dim() == 2 else log_q
 
@@ -135,8 +140,8 @@ def _integrate(
     state: tuple[Tensor, ...],
     times: Tensor,
 ) -> tuple[Tensor, ...]:
-    """Classical Runge-Kutta steps over a grid; the slope depends on the first part of the state."""
-    for start, stop in zip(times[:-1], times[1:], strict=True):
+    """Take classical Runge-Kutta steps over a grid; the slope sees the first part of the state."""
+    for start, stop in itertools.pairwise(times):
         h = stop - start
         k1 = slope(state[0], start)
         k2 = slope(state[0] + 0.5 * h * k1[0], start + 0.5 * h)
@@ -154,8 +159,8 @@ def _with_divergence(velocity: Velocity, z: Tensor, time: Tensor) -> tuple[Tenso
     divergence = z.new_zeros(len(z))
     value = z
     for i, direction in enumerate(_axes(z)):
-        value, slope = torch.func.jvp(lambda y: velocity(y, time), (z,), (direction,))
-        divergence = divergence + slope[:, i]
+        both = torch.func.jvp(lambda y: velocity(y, time), (z,), (direction,))
+        value, divergence = both[0], divergence + both[1][:, i]
     return value, divergence
 
 
