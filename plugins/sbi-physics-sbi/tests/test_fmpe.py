@@ -141,3 +141,13 @@ def test_the_grid_is_finer_towards_the_data():
 def test_an_odd_number_of_time_features_is_refused():
     with pytest.raises(OptionError, match="time_features"):
         FlowMatchingEngine().settings(time_features=3)
+
+
+def test_the_loss_is_computed_where_the_network_is(toy, posterior):
+    # Meta tensors hold no numbers, but mixing them with others fails as on an accelerator.
+    engine = FlowMatchingEngine()
+    settings = engine.settings()
+    network = engine._build(posterior.context, settings, 0).to("meta")
+    u, x = torch.zeros(64, toy.prior.d, device="meta"), torch.zeros(64, 2, device="meta")
+    for loss in engine._losses(network, settings):
+        assert loss(u, x, torch.ones(64, device="meta")).device.type == "meta"
