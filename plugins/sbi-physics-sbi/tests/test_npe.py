@@ -198,3 +198,18 @@ def test_posteriors_live_on_the_processor_and_can_be_moved(posterior, monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(OptionError, match="device 'cuda'"):
         posterior.to("cuda")
+
+
+def test_members_trained_in_workers_are_those_trained_here(toy, pairs):
+    simulations = sp.simulate(toy, 200, seed=1)
+    settings = {"ensemble": 2, "max_epochs": 1}
+    here, apart = (
+        NeuralPosteriorEngine().train(simulations, settings, seed=1, workers=workers)
+        for workers in (1, 2)
+    )
+    points = pairs.theta[:20, None]
+    assert np.array_equal(
+        here.log_prob(points, pairs.x[:20]), apart.log_prob(points, pairs.x[:20])
+    )
+    draws = [p.sample(pairs.x[:5], 20, np.random.default_rng(1)) for p in (here, apart)]
+    assert np.array_equal(*draws)
