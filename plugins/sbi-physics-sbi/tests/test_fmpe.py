@@ -148,6 +148,7 @@ def test_the_loss_is_computed_where_the_network_is(toy, posterior):
     engine = FlowMatchingEngine()
     settings = engine.settings()
     network = engine._build(posterior.context, settings, 0).to("meta")
+    network.estimator._compose_standardization = torch.tensor(False)  # sbi asks for its value
     u, x = torch.zeros(64, toy.prior.d, device="meta"), torch.zeros(64, 2, device="meta")
     for loss in engine._losses(network, settings):
         assert loss(u, x, torch.ones(64, device="meta")).device.type == "meta"
