@@ -77,7 +77,10 @@ class RunConfig(BaseModel):
         None, ge=0, lt=2**63, description="Seed; drawn and recorded if unset."
     )
     workers: int = Field(
-        1, ge=1, description="Processes that simulate; results don't depend on it."
+        1,
+        ge=1,
+        description="Processes that simulate, or train the members of an ensemble; results don't "
+        "depend on it.",
     )
     rounds: int = Field(
         1,

@@ -36,7 +36,7 @@ class Component:
         kind: `simulator` or `engine`.
         name: Registered name.
         source: Distribution and version it comes from.
-        works: Whether it could be imported.
+        works: Whether it could be imported, with what it imports only when used.
         error: Why not, with what to do; empty if it works.
         traceback: Full traceback; empty if it works.
     """
@@ -143,7 +143,7 @@ def examine(folder: str | Path = ".") -> Diagnosis:
             for file in _data_files(name, cls):
                 _merge(files, file)
     for name, engine in loaded.engines.items():
-        components.append(_import("engine", engine, registry.engine_class, name)[0])
+        components.append(_import("engine", engine, registry.probe_engine, name)[0])
     machine = describe_machine(folder)
     return Diagnosis(
         python=platform.python_version(),

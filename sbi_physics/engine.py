@@ -19,10 +19,11 @@ from typing import Any, ClassVar, Self
 from sbi_physics.ensemble import ensemble_of
 from sbi_physics.errors import ContractError, TrainingError, unknown_name
 from sbi_physics.guard import preserve_state
+from sbi_physics.members import Members
 from sbi_physics.observables import Observable
 from sbi_physics.posterior import Posterior, PosteriorContext
 from sbi_physics.progress import SILENT, Progress, rich_progress
-from sbi_physics.seeding import check_seed, fresh_seed, generator
+from sbi_physics.seeding import check_seed, fresh_seed
 from sbi_physics.simulator import make_options
 from sbi_physics.store import Simulations
 from sbi_physics.training import TrainingData, TrainingSettings
@@ -121,6 +122,7 @@ class Engine(ABC):
         seed: int,
         progress: Progress = SILENT,
         checkpoint: str | Path | None = None,
+        workers: int = 1,
     ) -> Posterior:
         """Train on simulations.
 
@@ -132,6 +134,7 @@ class Engine(ABC):
             progress: Where to show progress.
             checkpoint: Folder for what a killed training needs to continue: the same call then
                 ends with the same posterior. Remove it when that is safe.
+            workers: Processes that train the members of an ensemble; results don't depend on it.
 
         Raises:
             TrainingError: If the engine cannot handle the data or training fails.
@@ -156,31 +159,8 @@ class Engine(ABC):
             data = TrainingData(simulations, infer=names, settings=resolved, seed=seed)
             context = self._context(simulations, data, resolved, seed)
             folder = None if checkpoint is None else TrainingFolder(Path(checkpoint), context)
-            members = [
-                self._member(k, data, context, resolved, progress, folder)
-                for k in range(resolved.ensemble)
-            ]
+            members = Members(self, data, context, resolved, folder).train(workers, progress)
         return members[0] if len(members) == 1 else ensemble_of(members)
-
-    def _member(
-        self,
-        k: int,
-        data: TrainingData,
-        context: PosteriorContext,
-        settings: TrainingSettings,
-        progress: Progress,
-        folder: TrainingFolder | None,
-    ) -> Posterior:
-        """Train member `k` of an ensemble, or load it where a killed training had finished it."""
-        seed = int(generator(context.seed, "training", 2, k).integers(2**31))
-        if folder is None:
-            return self._train(data.member(k), context, settings, seed, progress)
-        member = folder.finished(k, self)
-        if member is None:
-            view = data.member(k, folder.state(k))
-            member = self._train(view, context, settings, seed, progress)
-            folder.keep(k, member)
-        return member
 
     def _context(
         self, simulations: Simulations, data: TrainingData, settings: TrainingSettings, seed: int
@@ -226,6 +206,7 @@ def train(
     seed: int | None = None,
     progress: Progress | None = None,
     checkpoint: str | Path | None = None,
+    workers: int = 1,
 ) -> Posterior:
     """Train an engine, by name, on simulations.
 
@@ -237,6 +218,7 @@ def train(
         seed: Seed; drawn and recorded in the posterior when None.
         progress: Default: bars on a terminal.
         checkpoint: Folder for what a killed training needs to continue, see `Engine.train`.
+        workers: Processes that train the members of an ensemble; results don't depend on it.
 
     Raises:
         UnknownNameError: If there is no such engine.
@@ -252,4 +234,5 @@ def train(
         seed=fresh_seed() if seed is None else seed,
         progress=rich_progress() if progress is None else progress,
         checkpoint=checkpoint,
+        workers=workers,
     )

@@ -32,6 +32,9 @@ class EnsemblePosterior(Posterior):
         super().__init__(replace(_common_context(members), transform=None))
         self.normalized = all(m.normalized for m in members)
 
+    def _inner(self) -> Sequence[Posterior]:
+        return self.members
+
     def _rows_each(self, n: int) -> int:
         return max(m._rows_each(n) for m in self.members)
 
@@ -83,6 +86,9 @@ class RatioEnsemble(RatioPosterior):
         if any(m.context.transform != self.context.transform for m in members):
             raise ContractError("the members of a ratio ensemble must share the data transform")
 
+    def _inner(self) -> Sequence[Posterior]:
+        return self.members
+
     def _log_ratio(self, u: FloatArray, xt: DataArray) -> FloatArray:
         parts = np.stack([m._log_ratio(u, xt) for m in self.members])
         mean: FloatArray = special.logsumexp(parts, axis=0) - np.log(len(self.members))
@@ -104,6 +110,9 @@ class MarginalEnsemble(MarginalPosterior):
             raise ContractError("the members of a marginal ensemble must answer for equal blocks")
         parts = {block: ensemble_of([m.parts[block] for m in members]) for block in blocks}
         super().__init__(replace(context, transform=None), parts)
+
+    def _inner(self) -> Sequence[Posterior]:
+        return (*self.members, *self.parts.values())
 
 
 Ensemble = EnsemblePosterior | RatioEnsemble | MarginalEnsemble

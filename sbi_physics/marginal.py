@@ -71,6 +71,9 @@ class MarginalPosterior(Posterior):
             "block of parameters", ",".join(names), [",".join(b) for b in self.parts]
         )
 
+    def _inner(self) -> Sequence[Posterior]:
+        return tuple(self.parts.values())
+
     def _rows_each(self, n: int) -> int:
         return max(part._rows_each(n) for part in self._singles)
 

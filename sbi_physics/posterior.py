@@ -10,13 +10,14 @@ the Jacobian
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sbi_physics.constrained_draws import redraw_forbidden
 from sbi_physics.errors import ContractError, ObservationError
 from sbi_physics.guard import preserve_state
 from sbi_physics.observables import Observable
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
 
 _CHUNK_ROWS = 100_000
 """Observations are handled in groups of at most this many (observation, draw) rows."""
-
-_MAX_TOP_UPS = 100
-_MIN_TOP_UP = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +263,21 @@ class Posterior(ABC):
             ]
         return np.concatenate(parts) if parts else np.empty((0, points.shape[1]))
 
+    def to(self, device: str) -> Self:
+        """Move the networks behind this posterior to a device of their library, in place.
+
+        Posteriors are trained and loaded onto the processor; ones without a network stay there.
+
+        Args:
+            device: `cpu`, `cuda`, `mps` or `auto`.
+
+        Raises:
+            OptionError: If there is no such device here.
+        """
+        for inner in self._inner():
+            inner.to(device)
+        return self
+
     def save(self, folder: str | Path) -> Path:
         """Write the posterior to a folder (JSON and safetensors), replacing it atomically."""
         from sbi_physics.posterior_files import save_posterior
@@ -281,6 +294,10 @@ class Posterior(ABC):
                 f"or (k, {self.prior.d}) for {', '.join(self.prior.names)}"
             )
         return points
+
+    def _inner(self) -> Sequence[Posterior]:
+        """Posteriors that this one is made of."""
+        return ()
 
     def _rows_each(self, n: int) -> int:
         """Rows that one observation with n draws or points costs; sizes the chunks."""
@@ -339,7 +356,10 @@ class NeuralPosterior(Posterior):
         self, x: DataArray, n: int, rng: np.random.Generator, log_prob: bool, at: FloatArray | None
     ) -> Draws:
         xt = self.transform(x)
-        theta, density = self._allowed_draws(xt, n, rng, log_prob)
+        theta, density = self._physical(xt, n, rng, log_prob)
+        theta, density = redraw_forbidden(
+            theta, density, self.prior, lambda rows, k: self._physical(xt[rows], k, rng, log_prob)
+        )
         return Draws(theta, density, None if at is None else self._density(at, xt))
 
     def _log_prob_at(self, theta: FloatArray, x: DataArray) -> FloatArray:
@@ -350,33 +370,6 @@ class NeuralPosterior(Posterior):
         safe = np.where(inside[..., None], theta, self.prior.from_unit(np.full(self.prior.d, 0.5)))
         density = self._log_prob_u(self.prior.to_unconstrained(safe), xt)
         return np.where(inside, density + self.prior.log_abs_det_unconstrained(safe), -np.inf)
-
-    def _allowed_draws(
-        self, xt: DataArray, n: int, rng: np.random.Generator, log_prob: bool
-    ) -> tuple[FloatArray, FloatArray | None]:
-        theta, density = self._physical(xt, n, rng, log_prob)
-        if not self.prior.constraints:
-            return theta, density
-        # Bounds hold by construction, constraints do not: redraw what breaks them.
-        for _ in range(_MAX_TOP_UPS):
-            bad: BoolArray = ~self.prior.contains(theta)
-            rows = np.flatnonzero(bad.any(axis=1))
-            if len(rows) == 0:
-                return theta, density
-            k = max(2 * int(bad.sum(axis=1).max()), _MIN_TOP_UP)
-            fresh, fresh_density = self._physical(xt[rows], k, rng, log_prob)
-            good = self.prior.contains(fresh)
-            for j, i in enumerate(rows):
-                empty = np.flatnonzero(bad[i])
-                taken = np.flatnonzero(good[j])[: len(empty)]
-                theta[i, empty[: len(taken)]] = fresh[j, taken]
-                if density is not None and fresh_density is not None:
-                    density[i, empty[: len(taken)]] = fresh_density[j, taken]
-        rules = ", ".join(repr(c.expression) for c in self.prior.constraints)
-        raise ContractError(
-            f"posterior draws keep violating the prior's constraints {rules}: for {len(rows)} "
-            "observations hardly any of the network's probability lies where they hold"
-        )
 
     def _physical(
         self, xt: DataArray, n: int, rng: np.random.Generator, log_prob: bool

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import zlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -64,6 +64,9 @@ class RecalibratedPosterior(Posterior):
         self.base, self.record = base, dict(record)
         self.normalized = base.normalized
         self._remembered: dict[bytes, FloatArray] = {}
+
+    def _inner(self) -> Sequence[Posterior]:
+        return (self.base,)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.record['method']} of {self.base!r})"

@@ -45,6 +45,8 @@ class EngineSpec:
         native_posterior: `"module:function"` called with a native object and a prior, returning a
             `Posterior`; a third parameter `observable`, if it has one, receives the data's
             `Observable` or None.
+        probe: `"module:function"` that `doctor` calls without arguments; it imports what the
+            target imports only when used, and raises what that raises. Empty if there is nothing.
         trains: Whether it learns from simulations; references that do not are left out of
             `sbi-physics run --engine all`.
     """
@@ -58,4 +60,5 @@ class EngineSpec:
     ecosystem: str = ""
     native_simulator: str = ""
     native_posterior: str = ""
+    probe: str = ""
     trains: bool = True

@@ -97,6 +97,9 @@ class SimulationStore:
         """
         return stored_header(Path(path))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_lock": None, "_open": False}  # other processes read
+
     def __enter__(self) -> Self:
         return self
 

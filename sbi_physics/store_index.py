@@ -53,6 +53,9 @@ class StoreIndex:
         self.priors: dict[int, dict[str, Any]] = {}
         self._file: BinaryIO | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}  # other processes read
+
     @classmethod
     def load(cls, path: Path, *, writable: bool) -> Self:
         """Read the journal; a writer also cuts off a last line that a crash left unfinished.

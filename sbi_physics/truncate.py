@@ -1,15 +1,8 @@
 r"""Sequential truncated rounds, for any engine (after TMNRE, arXiv:2107.01214).
 
 Round r draws parameters from the prior truncated to a box :math:`B_r`, trains on them and on
-everything that earlier rounds simulated inside the box, and evaluates
-
-.. math:: \log r(\theta) = \log q(\theta|x_o) - \log p(\theta)
-
-at many points of the box. The next box is the range, parameter by parameter, of the points with
-:math:`\log r - \max \log r > \ln \epsilon`, padded by the distance between points. As
-:math:`\log r` is the log likelihood of the observation up to a constant, one rule serves densities
-and ratios; for a normal likelihood and :math:`\epsilon = 10^{-6}` the box keeps 5.26 standard
-deviations to each side. Rounds end when a box would not halve the volume.
+everything that earlier rounds simulated inside the box, and closes in on what the posterior of the
+observation still allows (`epsilon_box`). Rounds end when a box would not halve the volume.
 
 Only inferred parameters are truncated: what is marginalised keeps its whole prior.
 """
@@ -23,10 +16,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.engine import Engine
+from sbi_physics.epsilon_box import epsilon_box
 from sbi_physics.errors import ContractError, ObservationError, StoreMismatchError
 from sbi_physics.executors import Executor
 from sbi_physics.posterior import Posterior
@@ -38,19 +31,12 @@ from sbi_physics.seeding import check_seed, generator
 from sbi_physics.simulate import simulate, store_for
 from sbi_physics.simulator import Simulator
 from sbi_physics.store import Simulations, SimulationStore
-from sbi_physics.targets import block_posteriors
 from sbi_physics.training import TrainingSettings
-from sbi_physics.truncation import Box, Truncation, TruncationRound
-from sbi_physics.types import DataArray, FloatArray
+from sbi_physics.truncation import Truncation, TruncationRound
+from sbi_physics.types import DataArray
 
 EPSILON: Final = 1e-6
 """Relative likelihood below which points are cut off."""
-
-POOL_POINTS: Final = 2**17
-"""Points that fill the box evenly at which a posterior is evaluated."""
-
-_DRAWS = 8192
-"""Posterior draws evaluated besides: they find modes between the points of the pool."""
 
 _WORTHWHILE = 0.5
 """A further round needs a box of at most this much of the volume."""
@@ -95,7 +81,7 @@ def truncate(
         infer: Names of the parameters to infer, and to truncate; default those of interest.
         prior: What the first round draws from; None for the simulator's own.
         seed: Seed of everything; None takes an existing store's, or a fresh one.
-        workers: Number of local processes that simulate.
+        workers: Number of local processes that simulate, and train the members of ensembles.
         executor: `serial`, `processes` or an `Executor`; None chooses by the number of workers.
         store: Folder of the store (resumed if it exists), an open store, or None for memory.
         folder: Where to keep the posterior of every round, in `<folder>/<round>`.
@@ -231,8 +217,11 @@ class _Task:
                 seed=seed,
                 progress=self.progress,
                 checkpoint=self._checkpoint,
+                workers=self.workers,
             )
-            next_box, share, above, evaluated = self._next_box(posterior, r)
+            next_box, share, above, evaluated = epsilon_box(
+                posterior, self.x, epsilon=self.epsilon, seed=self.seed, round=r
+            )
             history = posterior.context.history
             last = TruncationRound(
                 box=box,
@@ -301,50 +290,10 @@ class _Task:
         )
         return posterior if same else None
 
-    def _next_box(self, posterior: Posterior, r: int) -> tuple[Box, float, int, int]:
-        """Box, its share of the volume, points above the threshold, and points evaluated."""
-        prior = posterior.prior
-        # A parameter of several blocks keeps the widest range.
-        low, high = np.ones(prior.d), np.zeros(prior.d)
-        above = evaluated = 0
-        for k, block in enumerate(block_posteriors(posterior)):
-            if not isinstance(block, Posterior):
-                raise ContractError(f"the marginals of {posterior!r} are no posteriors")
-            units, n_above, n_points = self._range(block, r, k)
-            columns = prior.parameters.indices(block.prior.names)
-            low[columns] = np.minimum(low[columns], units[:, 0])
-            high[columns] = np.maximum(high[columns], units[:, 1])
-            above, evaluated = above + n_above, evaluated + n_points
-        # An end that reaches the prior's is the prior's, exactly.
-        ends = np.where([low > 0, high < 1], prior.from_unit([low, high]), prior.bounds.T).T
-        box = {name: (float(a), float(b)) for name, (a, b) in zip(prior.names, ends, strict=True)}
-        return box, float((high - low).prod()), above, evaluated
-
-    def _range(self, posterior: Posterior, r: int, block: int) -> tuple[FloatArray, int, int]:
-        """Padded range of the points above the threshold, in units of the prior CDF, (d, 2)."""
-        prior = posterior.prior
-        pool = prior.quasi_sample(POOL_POINTS, generator(self.seed, "pool", 2, r, block))
-        draws = posterior.draw(self.x, _DRAWS, generator(self.seed, "pool", 3, r, block)).theta[0]
-        theta = np.concatenate([pool, draws])
-        log_ratio = posterior.log_prob(theta, self.x)[0] - prior.log_prob(theta)
-        if np.isnan(log_ratio).any() or not np.isfinite(log_ratio.max()):
-            raise ContractError(
-                f"the density of {posterior!r} at the observation is not finite in round {r}: "
-                f"{int(np.isnan(log_ratio).sum())} of {len(theta)} points are NaN, the largest "
-                f"log ratio is {log_ratio.max()}"
-            )
-        above = theta[log_ratio - log_ratio.max() > np.log(self.epsilon)]
-        unit = prior.to_unit(above)
-        spacing = POOL_POINTS ** (-1 / prior.d)
-        units = np.clip([unit.min(axis=0) - spacing, unit.max(axis=0) + spacing], 0.0, 1.0).T
-        return units, len(above), len(theta)
-
 
 def _attach(posterior: Posterior, record: Truncation) -> None:
     posterior.context = replace(posterior.context, truncation=record)
-    members: Sequence[Posterior] = getattr(posterior, "members", ())  # ensembles
-    parts: Mapping[Any, Posterior] = getattr(posterior, "parts", {})  # marginal posteriors
-    for inner in (*members, *parts.values()):
+    for inner in posterior._inner():
         _attach(inner, record)
 
 

@@ -12,6 +12,7 @@ from scipy import integrate, stats
 sys.path.insert(0, str(Path(__file__).parent))
 from sample_engines import LinearPosterior
 
+from sbi_physics import constrained_draws
 from sbi_physics import posterior as posterior_module
 from sbi_physics.distributions import LogUniform, Normal, Uniform
 from sbi_physics.errors import ContractError, ObservationError
@@ -192,7 +193,7 @@ def test_rejected_draws_are_replaced_by_draws_of_the_same_posterior():
 
 
 def test_a_posterior_that_cannot_obey_gives_up_with_the_constraint(monkeypatch):
-    monkeypatch.setattr(posterior_module, "_MAX_TOP_UPS", 3)
+    monkeypatch.setattr(constrained_draws, "_MAX_TOP_UPS", 3)
     posterior = linear("m > 9.99", sd=0.01)
     with pytest.raises(ContractError, match=r"keep violating .* 'm > 9\.99'"):
         posterior.sample(X[2], 10, rng())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sbi_physics import registry
+from sbi_physics import doctor, registry
 from sbi_physics.errors import OptionError, PluginError, PluginWarning, UnknownNameError
 
 GOOD = """
@@ -116,7 +116,7 @@ def site(tmp_path, monkeypatch):
     """An empty site folder first on the path; only its plugins are loaded."""
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
-    names = "good,missing,misspelt,wrong-argument,raising,clash,odd,second"
+    names = "good,missing,misspelt,wrong-argument,raising,clash,odd,second,lazy"
     monkeypatch.setenv("SBI_PHYSICS_PLUGINS", names)
     yield Site(tmp_path)
     for name in set(sys.modules) - before:
@@ -350,6 +350,69 @@ def test_a_target_that_raises_while_imported_is_a_plugin_error(site):
     build_quietly()
     with pytest.raises(PluginError, match=r"'good-detector' of fake-good 1\.2 .*old numpy"):
         registry.simulator("good-detector")
+
+
+@pytest.fixture
+def lazy(site):
+    """An engine that imports its framework when it is used; the test says how that goes."""
+
+    def install(framework: str) -> None:
+        site.install(
+            "lazy",
+            """
+            from sbi_physics import EngineSpec, hookimpl
+
+            @hookimpl
+            def sbi_physics_engines():
+                return [EngineSpec("lazy", "", "fake_lazy_engine:Lazy",
+                                   requires=("fake-frame>=1",), probe="fake_lazy_engine:probe")]
+            """,
+        )
+        site.module(
+            "fake_lazy_engine",
+            """
+            from sbi_physics import Engine
+
+            class Lazy(Engine):
+                name = "lazy"
+
+            def probe():
+                import fake_frame
+            """,
+        )
+        site.module("fake_frame", framework)
+        info = site.folder / "fake_frame-1.5.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-frame\nVersion: 1.5\n")
+        (info / "top_level.txt").write_text("fake_frame\n")
+        build_quietly()
+
+    return install
+
+
+@pytest.mark.parametrize("error", ["ImportError('libframe.so')", "AttributeError('old numpy')"])
+def test_a_framework_that_is_broken_is_found_by_the_doctor_with_the_command(lazy, error):
+    lazy(f"raise {error}\n")
+    assert registry.engine_class("lazy").name == "lazy"
+    (found,) = [c for c in doctor.examine().components if c.name == "lazy"]
+    assert not found.works
+    assert 'Run: pip install --force-reinstall --no-deps "fake-frame==1.5"' in found.error
+    assert error.partition("'")[2].rstrip("')") in found.error
+
+
+def test_what_a_framework_misses_is_installed_with_its_dependencies(lazy):
+    lazy("import package_that_is_not_installed\n")
+    (found,) = [c for c in doctor.examine().components if c.name == "lazy"]
+    assert not found.works
+    assert "package_that_is_not_installed" in found.error
+    assert "Run: pip install " in found.error
+    assert "--no-deps" not in found.error
+
+
+def test_a_framework_that_works_is_healthy(lazy):
+    lazy("")
+    (found,) = [c for c in doctor.examine().components if c.name == "lazy"]
+    assert found.works, found.error
 
 
 def test_a_target_that_is_something_else_is_refused(site):

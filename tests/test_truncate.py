@@ -16,6 +16,7 @@ from sample_simulators import Patchy
 
 import sbi_physics as sp
 from sbi_physics.engine import Engine
+from sbi_physics.epsilon_box import POOL_POINTS, stretched
 from sbi_physics.errors import (
     ContractError,
     ObservationError,
@@ -30,7 +31,7 @@ from sbi_physics.ratio import RatioPosterior
 from sbi_physics.rounds import simulations_within
 from sbi_physics.testing.exact import ExactEngine
 from sbi_physics.testing.toys import ToyGaussian
-from sbi_physics.truncate import POOL_POINTS, training_simulations
+from sbi_physics.truncate import training_simulations
 from sbi_physics.validate import validate
 
 NOISE = 0.02
@@ -254,6 +255,50 @@ class KnownEngine(Engine):
 
     def _rebuild(self, context, config, weights):
         return Known(context)
+
+
+class Floored(Known):
+    """A normal likelihood on a floor of 1e-4 of its peak that draws do not visit.
+
+    As of a network: what holds less mass than one simulation in thousands is not learned.
+    """
+
+    def _log_prob_at(self, theta, x):
+        return self.prior.log_prob(theta) + np.logaddexp(
+            -0.5 * (((theta - x[:, None]) / NOISE) ** 2).sum(axis=-1), np.log(1e-4)
+        )
+
+    def _draw(self, x, n, rng, log_prob, at):
+        return Draws(x[:, None] + NOISE * rng.standard_normal((len(x), n, 2)))
+
+
+class FlooredEngine(KnownEngine):
+    name = "floored"
+
+    def _train(self, data, context, settings, seed, progress):
+        return Floored(context)
+
+
+def test_a_floor_that_no_mass_supports_does_not_keep_the_box_wide():
+    posterior = truncated(FlooredEngine(), rounds=1)
+    (only,) = rounds_of(posterior)
+    assert only.above == only.evaluated  # the likelihood alone would cut nothing off
+    for centre, (low, high) in zip(X, only.next_box.values(), strict=True):
+        for reach in (centre - low, high - centre):
+            # 1.1 times the true end, with a standard deviation of 0.02 from the quantile.
+            assert SIGMAS * NOISE < reach < 1.2 * SIGMAS * NOISE
+
+
+def test_the_range_of_the_mass_is_that_of_the_likelihood_for_normal_posteriors():
+    rng = np.random.default_rng(5)
+    for epsilon in (1e-6, 1e-3):
+        reaches = np.array(
+            [np.abs(stretched(rng.standard_normal((8192, 2)), epsilon)) for _ in range(20)]
+        )
+        expected = 1.1 * np.sqrt(-2 * np.log(epsilon))
+        # 80 values of relative spread 2 %: a quantile's is sqrt(q (1 - q) / n) / density / 2.33.
+        assert reaches.mean() == pytest.approx(expected, rel=4 * 0.02 / np.sqrt(80))
+        assert (reaches > expected / 1.1).all()
 
 
 def test_a_log_uniform_parameter_is_truncated_in_its_logarithm_and_an_open_end_in_its_quantile():

@@ -122,7 +122,8 @@ def add_workers(parser: ArgumentParser, default: int | None = 1) -> None:
         type=integer(1),
         default=default,
         metavar="W",
-        help="processes that simulate (default: 1); results don't depend on it",
+        help="processes that simulate, or train the members of an ensemble (default: 1); results "
+        "don't depend on it",
     )
 
 

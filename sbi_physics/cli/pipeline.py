@@ -93,6 +93,7 @@ def train_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="use only the first so many (default: all)",
     )
+    opt.add_workers(parser)
     opt.add_seed(parser)
 
 
@@ -104,6 +105,7 @@ def train(
     settings: Sequence[str],
     infer: Sequence[str] | None,
     n: int | None,
+    workers: int,
     seed: int | None,
 ) -> None:
     """Train an engine on a store.
@@ -131,6 +133,7 @@ def train(
         seed=fresh_seed() if seed is None else seed,
         progress=rich_progress(),
         checkpoint=unfinished,
+        workers=workers,
     )
     posterior.save(out)
     shutil.rmtree(unfinished)

@@ -29,6 +29,7 @@ def rolled(u: Tensor, shifts: Tensor) -> Tensor:
     """
     n = len(u)
     index = (torch.arange(n)[:, None] + shifts[None, :]) % n
+    index = index.to(u.device)
     return torch.cat([u[:, None, :], u[index]], dim=1)
 
 

@@ -25,23 +25,28 @@ _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 def to_normal(u: Tensor) -> Tensor:
     """Map logit coordinates to normal ones, any shape, same dtype."""
     # The tail probability of the smaller side keeps full relative precision.
-    tail = torch.sigmoid(-u.double().abs())
-    z: Tensor = -torch.sign(u) * torch.special.ndtri(tail)
-    return z.to(u.dtype)
+    tail = torch.sigmoid(-_wide(u).abs())
+    z: Tensor = -torch.sign(u) * torch.special.ndtri(tail).to(u)
+    return z
 
 
 def from_normal(z: Tensor) -> Tensor:
     """Inverse of `to_normal`."""
-    wide = z.double()
+    wide = _wide(z)
     u: Tensor = torch.special.log_ndtr(wide) - torch.special.log_ndtr(-wide)
-    return u.to(z.dtype)
+    return u.to(z)
 
 
 def log_slope(z: Tensor) -> Tensor:
     """Log of |dz/du| summed over the last axis."""
-    wide = z.double()
+    wide = _wide(z)
     slope: Tensor = torch.special.log_ndtr(wide) + torch.special.log_ndtr(-wide) - log_normal(wide)
     return slope.sum(dim=-1)
+
+
+def _wide(t: Tensor) -> Tensor:
+    """In double precision; on the processor if the device has none."""
+    return (t.cpu() if t.device.type == "mps" else t).double()
 
 
 def log_normal(z: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sbi_physics.nn.blocks import blocks
 from sbi_physics.nn.coordinates import from_normal, log_normal, log_slope, to_normal
+from sbi_physics.nn.device import device_of, resolve_device, seeded
 from sbi_physics.nn.embedding import embedded
 from sbi_physics.nn.weights import to_arrays
 from sbi_physics.posterior import NeuralPosterior, PosteriorContext
@@ -57,13 +58,17 @@ class ConditionalDensity(nn.Module, ABC):
         return -gain.mean() if weight is None else -(gain * weight).sum() / weight.sum()
 
     def log_prob(self, u: Tensor, features: Tensor) -> Tensor:
-        """Return log densities of u, shape (batch, k), at u (batch, k, d), features (batch, f)."""
+        """Return log densities at u (batch, k, d) and features (batch, f), shape (batch, k).
+
+        The points are on the processor, as the result is; features are where the network is.
+        """
         z = to_normal(u)
-        return self.log_q(z.float(), features).double() + log_slope(z)
+        log_q = self.log_q(z.float().to(features.device), features)
+        return log_q.cpu().double() + log_slope(z)
 
     def sample(self, n: int, features: Tensor) -> Tensor:
         """Draw n unconstrained points u for each row of features, shape (batch, n, d), float64."""
-        return from_normal(self.draw(n, features).double())
+        return from_normal(self.draw(n, features).cpu().double())
 
 
 class DensityPosterior(NeuralPosterior):
@@ -92,9 +97,9 @@ class DensityPosterior(NeuralPosterior):
     ) -> tuple[FloatArray, FloatArray | None]:
         u = np.empty((len(xt), n, self.prior.d))
         density = np.empty((len(xt), n)) if log_prob else None
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(int(rng.integers(2**63)))
-            features = embedded(self.network.embedding, xt)
+        device = device_of(self.network)
+        with seeded(int(rng.integers(2**63)), device), torch.no_grad():
+            features = embedded(self.network.embedding, xt, device)
             for rows, draws in blocks(len(xt), n, self._rows):
                 points = self.network.sample(draws.stop - draws.start, features[rows])
                 u[rows, draws] = points.numpy()
@@ -105,11 +110,15 @@ class DensityPosterior(NeuralPosterior):
     def _log_prob_u(self, u: FloatArray, xt: DataArray) -> FloatArray:
         density = np.empty(u.shape[:2])
         with torch.no_grad():
-            features = embedded(self.network.embedding, xt)
+            features = embedded(self.network.embedding, xt, device_of(self.network))
             for rows, draws in blocks(u.shape[0], u.shape[1], self._rows):
                 points = torch.from_numpy(np.ascontiguousarray(u[rows, draws]))
                 density[rows, draws] = self.network.log_prob(points, features[rows]).numpy()
         return density
+
+    def to(self, device: str) -> Self:
+        self.network.to(resolve_device(device))
+        return super().to(device)
 
     def _config(self) -> dict[str, Any]:
         return dict(self._settings)

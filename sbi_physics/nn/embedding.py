@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sbi_physics import Observable
 from sbi_physics.errors import OptionError
+from sbi_physics.nn.device import CPU
 from sbi_physics.types import DataArray
 
 SMALL_VECTOR = 8
@@ -94,11 +95,17 @@ def output_size(embedding: nn.Module, shape: tuple[int, ...]) -> int:
         return int(embedding(torch.zeros(2, *shape)).shape[1])
 
 
-def embedded(embedding: nn.Module, xt: DataArray) -> Tensor:
-    """Return the features of many observations, shape (batch, features), without gradients."""
+def embedded(embedding: nn.Module, xt: DataArray, device: torch.device = CPU) -> Tensor:
+    """Return the features of many observations, shape (batch, features), without gradients.
+
+    Args:
+        embedding: Summary network.
+        xt: Transformed observations, shape (batch, *shape).
+        device: Where the network is.
+    """
     with torch.no_grad():
         parts = [
-            embedding(torch.from_numpy(np.ascontiguousarray(xt[i : i + _EMBED_ROWS])))
+            embedding(torch.from_numpy(np.ascontiguousarray(xt[i : i + _EMBED_ROWS])).to(device))
             for i in range(0, len(xt), _EMBED_ROWS)
         ]
         return torch.cat(parts)

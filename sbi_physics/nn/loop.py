@@ -1,9 +1,10 @@
 """The training loop of torch engines: AdamW, learning-rate schedule, early stopping, best weights.
 
 Networks come from their packages, the loop is ours: data come in batches from a store that may be
-larger than memory and are redrawn at every epoch, which native trainers do not offer. On a CPU the
-result depends on seed and settings only, unless `max_seconds` cuts it short. Where the data name a
-folder for checkpoints, a training that was killed continues there and ends with the same result.
+larger than memory and are redrawn at every epoch, which native trainers do not offer. The loop
+runs on the device that the network is on. On a CPU the result depends on seed and settings only,
+unless `max_seconds` cuts it short. Where the data name a folder for checkpoints, a training that
+was killed continues there and ends with the same result.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch.optim import AdamW, Optimizer
 
 from sbi_physics.errors import TrainingError
 from sbi_physics.nn.checkpoint import read_checkpoint, write_checkpoint
+from sbi_physics.nn.device import CPU, device_of, seeded
 from sbi_physics.nn.settings import OptimizerSettings
 from sbi_physics.progress import Progress
 from sbi_physics.training import Batch, TrainingHistory
@@ -95,15 +97,18 @@ def fit(
     # Only `TrainingData` names a folder; other sources of batches need not.
     folder: Path | None = getattr(data, "checkpoint", None)
     file = None if folder is None else folder / f"{seed}.safetensors"
-    with torch.random.fork_rng(devices=[]), torch.enable_grad(), _threads(settings.threads):
-        torch.manual_seed(seed)
-        with progress.task("training", settings.max_epochs, "epoch") as task:
-            if file is not None and run.resume(file):
-                task.advance(len(run.validation), "resumed")
-            for note in run.epochs():
-                if file is not None:
-                    run.save(file)
-                task.advance(1, note)
+    with (
+        seeded(seed, run.device),
+        torch.enable_grad(),
+        _threads(settings.threads),
+        progress.task("training", settings.max_epochs, "epoch") as task,
+    ):
+        if file is not None and run.resume(file):
+            task.advance(len(run.validation), "resumed")
+        for note in run.epochs():
+            if file is not None:
+                run.save(file)
+            task.advance(1, note)
     return run.finish()
 
 
@@ -120,6 +125,7 @@ class _Run:
     ) -> None:
         self.network, self.loss, self.validation_loss = network, loss, validation_loss
         self.data, self.settings = data, settings
+        self.device = device_of(network)
         self.start = time.perf_counter()
         self.optimizer = _optimizer(network, settings)
         self.steps_per_epoch = max(1, math.ceil(data.n_train / settings.batch_size))
@@ -217,7 +223,7 @@ class _Run:
         self.network.train()
         total, rows = 0.0, 0
         for batch in self.data.epoch(k):
-            value = self.loss(*tensors(batch))
+            value = self.loss(*tensors(batch, self.device))
             if self._step(value):
                 total += value.item() * len(batch.u)
                 rows += len(batch.u)
@@ -251,7 +257,7 @@ class _Run:
         total, rows = 0.0, 0
         with torch.no_grad():
             for batch in self.data.validation():
-                total += self.validation_loss(*tensors(batch)).item() * len(batch.u)
+                total += self.validation_loss(*tensors(batch, self.device)).item() * len(batch.u)
                 rows += len(batch.u)
         return total / rows
 
@@ -276,10 +282,10 @@ class _Run:
         return limit is not None and time.perf_counter() - self.start > limit
 
 
-def tensors(batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return a batch's arrays as tensors sharing their memory."""
-    weight = None if batch.weight is None else torch.from_numpy(batch.weight)
-    return torch.from_numpy(batch.u), torch.from_numpy(batch.x), weight
+def tensors(batch: Batch, device: torch.device = CPU) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return a batch's arrays as tensors on a device; on the processor they share memory."""
+    u, x = (torch.from_numpy(a).to(device) for a in (batch.u, batch.x))
+    return u, x, None if batch.weight is None else torch.from_numpy(batch.weight).to(device)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from sbi_physics import TrainingSettings
+from sbi_physics.nn.device import DeviceName
 
 EmbeddingName = Literal["auto", "none", "mlp", "conv", "set"]
 ScheduleName = Literal["one-cycle", "cosine", "plateau", "step", "constant"]
@@ -34,6 +35,11 @@ class OptimizerSettings(TrainingSettings):
         ge=0,
         description="Fall of the validation loss that counts as an improvement for stopping. The "
         "weights of the lowest loss are kept whatever it is.",
+    )
+    device: DeviceName = Field(
+        "auto",
+        description="Where the network trains: cpu, cuda, mps; auto: cuda where torch sees one, "
+        "else cpu. Only on a CPU are results the same bit by bit.",
     )
     threads: int = Field(
         1,

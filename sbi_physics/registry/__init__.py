@@ -12,12 +12,13 @@ commas) limits loading; an empty value loads none. What ships with the core is a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sbi_physics.errors import PluginError, PluginWarning, SbiPhysicsError, unknown_name
@@ -29,7 +30,7 @@ from sbi_physics.registry.loading import (
     Source,
     build,
 )
-from sbi_physics.registry.packages import CORE, core_extras, install_command, missing_requirements
+from sbi_physics.registry.packages import CORE, core_extras, mending_command, missing_requirements
 from sbi_physics.specs import EngineSpec, SimulatorSpec
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ __all__ = [
     "native_ecosystems",
     "native_posterior_for",
     "native_simulator",
+    "probe_engine",
     "refresh",
     "simulator",
     "simulator_class",
@@ -146,6 +148,22 @@ def engine_class(name: str) -> type[Engine]:
     from sbi_physics.engine import Engine
 
     return _load_class("engine", name, current().engines, Engine)  # type: ignore[type-abstract]
+
+
+def probe_engine(name: str) -> type[Engine]:
+    """Import an engine with all that it uses later, and return its class.
+
+    Raises:
+        UnknownNameError: If there is none of this name.
+        PluginError: If it, or something it needs, cannot be imported.
+    """
+    found = engine_class(name)
+    entry = current().engines[name]
+    if entry.spec.probe:
+        probe = _import(entry.spec.probe, entry)
+        with _explaining(entry):
+            probe()
+    return found
 
 
 def simulator(name: str, /, **options: Any) -> Simulator:
@@ -266,9 +284,16 @@ def _load_class(
 
 def _import(target: str, entry: Registered[Any]) -> Any:
     module, _, attribute = target.partition(":")
+    with _explaining(entry):
+        return getattr(importlib.import_module(module), attribute)
+
+
+@contextlib.contextmanager
+def _explaining(entry: Registered[Any]) -> Iterator[None]:
+    """Turn whatever foreign code raises while it is imported into one explained error."""
     subject = f"{entry.spec.name!r} of {entry.source}"
     try:
-        return getattr(importlib.import_module(module), attribute)
+        yield
     except SbiPhysicsError:
         raise
     except Exception as error:
@@ -278,12 +303,10 @@ def _import(target: str, entry: Registered[Any]) -> Any:
             if missing
             else " could not be imported"
         )
-        fixable = bool(missing) or isinstance(error, ImportError)
-        advice = (
-            f" Run: {install_command(entry.source.distribution, entry.spec.requires)}"
-            if fixable
-            else ""
-        )
+        command = mending_command(entry.source.distribution, entry.spec.requires, error)
+        broken = "--force-reinstall --no-deps" in command
+        fixable = bool(missing) or isinstance(error, ImportError) or broken
+        advice = f" Run: {command}" if fixable else ""
         raise PluginError(
             f"{subject}{needs} ({type(error).__name__}: {error}).{advice}"
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable
 from importlib import metadata
 from typing import Final
@@ -52,6 +53,28 @@ def install_command(distribution: str, requires: Iterable[str] = ()) -> str:
     if missing:
         return "pip install " + " ".join(f'"{m}"' for m in missing)
     return f"pip install --force-reinstall {distribution}"
+
+
+def mending_command(distribution: str, requires: Iterable[str], error: Exception) -> str:
+    """Return the pip command that mends what an import raised.
+
+    A requirement that is installed but cannot be imported is installed again, in its version.
+
+    Args:
+        distribution: The plugin's distribution.
+        requires: Requirements its specification names.
+        error: What was raised.
+    """
+    if not isinstance(error, ModuleNotFoundError):
+        required = {re.split(r"[^A-Za-z0-9._-]", r.strip())[0] for r in requires}
+        owners = metadata.packages_distributions()
+        for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+            root = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            for owner in owners.get(root, ()):
+                if owner in required:
+                    version = distribution_version(owner)
+                    return f'pip install --force-reinstall --no-deps "{owner}=={version}"'
+    return install_command(distribution, requires)
 
 
 def _declared_requirements(distribution: str) -> list[str]:

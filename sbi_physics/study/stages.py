@@ -210,6 +210,7 @@ def train_posterior(work: Workplace, simulations: Simulations) -> Posterior:
             seed=plan.seed,
             progress=work.progress,
             checkpoint=unfinished,
+            workers=plan.config.workers,
         )
         posterior.save(folder)
         remove(unfinished)

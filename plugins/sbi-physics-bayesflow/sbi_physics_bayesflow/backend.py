@@ -44,6 +44,20 @@ def import_backend() -> Backend:
     Raises:
         PluginError: If keras runs, or is told to run, on another backend, or cannot be imported.
     """
+    try:
+        return probe()
+    except ImportError as error:
+        if isinstance(error, PluginError):
+            raise
+        raise PluginError(
+            f"the engine needs bayesflow and keras, and importing them failed: {error}; "
+            'install them with: pip install "sbi-physics[bayesflow]", or ask `sbi-physics doctor` '
+            "what is broken"
+        ) from error
+
+
+def probe() -> Backend:
+    """Do what `import_backend` does, but raise what the packages raise; `doctor` explains it."""
     _refuse_other_backend()
     if "bayesflow" in sys.modules:  # perhaps by its own user, whose settings are theirs
         return Backend(importlib.import_module("bayesflow"), importlib.import_module("keras"))
@@ -51,14 +65,8 @@ def import_backend() -> Backend:
         logging.disable(logging.WARNING)
         os.environ[_VARIABLE] = BACKEND
         _keep_home_clean()
-        try:
-            keras = importlib.import_module("keras")
-            bayesflow = importlib.import_module("bayesflow")
-        except ImportError as error:
-            raise PluginError(
-                f"the engine needs bayesflow and keras, and importing them failed: {error}; "
-                'install them with: pip install "sbi-physics[bayesflow]"'
-            ) from error
+        keras = importlib.import_module("keras")
+        bayesflow = importlib.import_module("bayesflow")
     return Backend(bayesflow, keras)
 
 

@@ -9,22 +9,18 @@ coordinates of their prior. It is trained on simulated pairs by minimising
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from sbi_physics import Engine, Observable, TrainingData, TrainingSettings
-from sbi_physics.errors import PosteriorFileError
+from sbi_physics import TrainingSettings
 from sbi_physics.nn.coordinates import log_normal
 from sbi_physics.nn.density import ConditionalDensity, DensityPosterior
 from sbi_physics.nn.embedding import output_size
-from sbi_physics.nn.loop import fit
-from sbi_physics.nn.weights import load_arrays
+from sbi_physics.nn.engine import TorchEngine
+from sbi_physics.nn.loop import Loss
 from sbi_physics.posterior import PosteriorContext
-from sbi_physics.progress import Progress
-from sbi_physics.types import AnyArray
 from sbi_physics_bayesflow import PACKAGES
 from sbi_physics_bayesflow.backend import seeded
 from sbi_physics_bayesflow.flow import CouplingFlow, build_flow
@@ -54,10 +50,11 @@ class InvertibleDensity(ConditionalDensity):
         return log_normal(latent).sum(dim=-1) + log_det
 
     def draw(self, n: int, features: Tensor) -> Tensor:
-        return self.flow.inverse(torch.randn(len(features), n, self._d), features)[0]
+        latent = torch.randn(len(features), n, self._d, device=features.device)
+        return self.flow.inverse(latent, features)[0]
 
 
-class CouplingEngine(Engine):
+class CouplingEngine(TorchEngine):
     """Conditional invertible networks with BayesFlow's coupling layers and summary networks."""
 
     name: ClassVar[str] = "bayesflow-cinn"
@@ -67,50 +64,22 @@ class CouplingEngine(Engine):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         name: {"preset": name, **values} for name, values in PRESETS.items()
     }
+    architecture: ClassVar[tuple[str, ...]] = ARCHITECTURE
 
-    def supports(self, observable: Observable) -> str | None:
-        """Every kind of observable is supported."""
-        return None
+    def _build(
+        self, context: PosteriorContext, settings: CouplingSettings, seed: int
+    ) -> InvertibleDensity:
+        d = context.prior.d
+        with seeded(seed) as backend:
+            embedding = build_summary(backend, context.observable, settings)
+            n_features = output_size(embedding, context.observable.shape)
+            flow = build_flow(backend, d, n_features, settings)
+        return InvertibleDensity(embedding, flow, d)
 
-    def _train(
-        self,
-        data: TrainingData,
-        context: PosteriorContext,
-        settings: CouplingSettings,
-        seed: int,
-        progress: Progress,
+    def _losses(self, network: InvertibleDensity, settings: CouplingSettings) -> tuple[Loss, Loss]:
+        return network.loss, network.loss
+
+    def _posterior(
+        self, context: PosteriorContext, network: InvertibleDensity, settings: CouplingSettings
     ) -> DensityPosterior:
-        network = _build(context, settings, seed)
-        history = fit(network, network.loss, data, settings, seed=seed + 1, progress=progress)
-        return _posterior(replace(context, history=history), network, settings)
-
-    def _rebuild(
-        self, context: PosteriorContext, config: Mapping[str, Any], weights: Mapping[str, AnyArray]
-    ) -> DensityPosterior:
-        settings = CouplingSettings(**config)
-        network = _build(context, settings, seed=0)  # initial weights are drawn, then overwritten
-        try:
-            load_arrays(network, weights)
-        except RuntimeError as error:
-            versions = {k: context.versions.get(k, "unknown") for k in ("bayesflow", "keras")}
-            raise PosteriorFileError(
-                f"the stored weights do not fit the network that the installed packages build; "
-                f"it was trained with {versions}: {error}"
-            ) from error
-        return _posterior(context, network, settings)
-
-
-def _build(context: PosteriorContext, settings: CouplingSettings, seed: int) -> InvertibleDensity:
-    d = context.prior.d
-    with seeded(seed) as backend:
-        embedding = build_summary(backend, context.observable, settings)
-        n_features = output_size(embedding, context.observable.shape)
-        flow = build_flow(backend, d, n_features, settings)
-    return InvertibleDensity(embedding, flow, d)
-
-
-def _posterior(
-    context: PosteriorContext, network: InvertibleDensity, settings: CouplingSettings
-) -> DensityPosterior:
-    config = settings.model_dump(include=set(ARCHITECTURE), mode="json")
-    return DensityPosterior(context, network, config, rows=_BLOCK_ROWS)
+        return DensityPosterior(context, network, self.config(settings), rows=_BLOCK_ROWS)

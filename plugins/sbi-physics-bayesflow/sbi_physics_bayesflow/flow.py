@@ -163,7 +163,7 @@ class CouplingFlow(nn.Module):
     def _through(
         self, steps: Iterable[nn.Module], z: Tensor, features: Tensor, inverse: bool
     ) -> tuple[Tensor, Tensor]:
-        log_det = torch.zeros(z.shape[:-1])
+        log_det = z.new_zeros(z.shape[:-1])
         for step in steps:
             z, change = step(z, features, inverse=inverse)
             log_det = log_det + change

@@ -23,5 +23,6 @@ def sbi_physics_engines() -> list[EngineSpec]:
             ecosystem="bayesflow",
             native_simulator="sbi_physics_bayesflow.native:native_simulator",
             native_posterior="sbi_physics_bayesflow.native_posterior:native_posterior",
+            probe="sbi_physics_bayesflow.backend:probe",
         )
     ]

@@ -103,7 +103,7 @@ class KerasSummary(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Summarise, (batch, *shape) -> (batch, features)."""
-        with self._device("cpu"):
+        with self._device(x.device.type):
             return self._summarise(x, self.training)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_listing_the_engine_imports_no_framework():
 
 
 @pytest.mark.engine
-def test_showing_and_examining_the_engine_import_no_keras():
+def test_showing_and_loading_the_engine_import_no_keras():
     out = _run(
         "import sys\n"
         "from sbi_physics import registry\n"
@@ -37,7 +38,7 @@ def test_showing_and_examining_the_engine_import_no_keras():
         "    main(['show', 'bayesflow-cinn'])\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
-        "engine = registry.engine('bayesflow-cinn')  # what doctor does with every engine\n"
+        "engine = registry.engine('bayesflow-cinn')\n"
         "heavy = {'keras', 'bayesflow'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -66,3 +67,17 @@ def test_the_published_network_wins_over_a_budget_and_settings_over_it():
     assert again.settings == plan.settings
     shorter = make_config({**values, "settings": {"max_epochs": 7}}, "test")
     assert make_plan(shorter, seed=1).settings.max_epochs == 7
+
+
+@pytest.mark.engine
+def test_the_doctor_finds_a_broken_keras_and_says_how_to_mend_it(tmp_path):
+    (tmp_path / "keras.py").write_text("raise ImportError('libkeras.so: cannot open')\n")
+    out = _run(
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from sbi_physics import doctor\n"
+        "(bad,) = [c for c in doctor.examine().components if c.name == 'bayesflow-cinn']\n"
+        "assert not bad.works\n"
+        "print(bad.error)\n"
+    )
+    assert "libkeras.so: cannot open" in out
+    assert f'pip install --force-reinstall --no-deps "keras=={version("keras")}"' in out

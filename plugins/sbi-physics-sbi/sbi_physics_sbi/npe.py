@@ -9,36 +9,21 @@ cannot put mass outside the prior.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 
-from sbi_physics import Engine, Observable, TrainingData, TrainingSettings
+from sbi_physics import TrainingSettings
 from sbi_physics.nn.density import DensityPosterior
 from sbi_physics.nn.embedding import EMBEDDING_FIELDS, build_embedding, output_size
-from sbi_physics.nn.loop import fit
+from sbi_physics.nn.engine import TorchEngine
+from sbi_physics.nn.loop import Loss
 from sbi_physics.nn.settings import NetworkSettings
-from sbi_physics.nn.weights import load_arrays
 from sbi_physics.posterior import PosteriorContext
-from sbi_physics.progress import Progress
-from sbi_physics.types import AnyArray
 from sbi_physics_sbi import PACKAGES
 from sbi_physics_sbi.density import EstimatorDensity, build_estimator
 
 EstimatorName = Literal["zuko_nsf", "nsf", "maf", "maf_rqs", "zuko_maf", "zuko_nice", "mdn"]
-
-ARCHITECTURE = (
-    *EMBEDDING_FIELDS,
-    "density_estimator",
-    "hidden_features",
-    "hidden_layers",
-    "num_transforms",
-    "num_bins",
-    "num_components",
-)
-"""Settings that shape the network: what is needed to rebuild it."""
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -82,7 +67,7 @@ class DensitySettings(NetworkSettings):
     num_components: int = Field(10, ge=1, le=100, description="Components of a mixture (mdn).")
 
 
-class NeuralPosteriorEngine(Engine):
+class NeuralPosteriorEngine(TorchEngine):
     """Neural posterior estimation with sbi's conditional density estimators."""
 
     name: ClassVar[str] = "sbi-npe"
@@ -90,43 +75,30 @@ class NeuralPosteriorEngine(Engine):
     Settings: ClassVar[type[TrainingSettings]] = DensitySettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
-
-    def supports(self, observable: Observable) -> str | None:
-        """Every kind of observable is supported."""
-        return None
-
-    def _train(
-        self,
-        data: TrainingData,
-        context: PosteriorContext,
-        settings: DensitySettings,
-        seed: int,
-        progress: Progress,
-    ) -> DensityPosterior:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = _build(context, settings)
-        history = fit(network, network.loss, data, settings, seed=seed + 1, progress=progress)
-        return DensityPosterior(replace(context, history=history), network, _config(settings))
-
-    def _rebuild(
-        self, context: PosteriorContext, config: Mapping[str, Any], weights: Mapping[str, AnyArray]
-    ) -> DensityPosterior:
-        settings = DensitySettings(**config)
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then overwritten
-            network = _build(context, settings)
-        load_arrays(network, weights)
-        return DensityPosterior(context, network, _config(settings))
-
-
-def _build(context: PosteriorContext, settings: DensitySettings) -> EstimatorDensity:
-    embedding = build_embedding(context.observable, settings)
-    n_features = output_size(embedding, context.observable.shape)
-    estimator = build_estimator(
-        settings.density_estimator, context.prior.d, n_features, settings.model_dump()
+    architecture: ClassVar[tuple[str, ...]] = (
+        *EMBEDDING_FIELDS,
+        "density_estimator",
+        "hidden_features",
+        "hidden_layers",
+        "num_transforms",
+        "num_bins",
+        "num_components",
     )
-    return EstimatorDensity(embedding, estimator)
 
+    def _build(
+        self, context: PosteriorContext, settings: DensitySettings, seed: int
+    ) -> EstimatorDensity:
+        embedding = build_embedding(context.observable, settings)
+        n_features = output_size(embedding, context.observable.shape)
+        estimator = build_estimator(
+            settings.density_estimator, context.prior.d, n_features, settings.model_dump()
+        )
+        return EstimatorDensity(embedding, estimator)
 
-def _config(settings: DensitySettings) -> dict[str, Any]:
-    return settings.model_dump(include=set(ARCHITECTURE), mode="json")
+    def _losses(self, network: EstimatorDensity, settings: DensitySettings) -> tuple[Loss, Loss]:
+        return network.loss, network.loss
+
+    def _posterior(
+        self, context: PosteriorContext, network: EstimatorDensity, settings: DensitySettings
+    ) -> DensityPosterior:
+        return DensityPosterior(context, network, self.config(settings))

@@ -22,6 +22,16 @@ def sbi_physics_engines() -> list[EngineSpec]:
             native_posterior="sbi_physics_sbi.native_posterior:native_posterior",
         ),
         EngineSpec(
+            name="sbi-fmpe",
+            summary="flow matching posterior estimation with a velocity network (sbi)",
+            target="sbi_physics_sbi.fmpe:FlowMatchingEngine",
+            requires=_REQUIRES,
+            references=("arXiv:2305.17161", "arXiv:2210.02747", "arXiv:2209.03003"),
+            ecosystem="sbi",
+            native_simulator="sbi_physics_sbi.native:native_simulator",
+            native_posterior="sbi_physics_sbi.native_posterior:native_posterior",
+        ),
+        EngineSpec(
             name="sbi-nre",
             summary="neural ratio estimation with a classifier, no MCMC (sbi)",
             target="sbi_physics_sbi.nre:NeuralRatioEngine",

@@ -13,6 +13,7 @@ from scipy import stats
 
 import sbi_physics as sp
 from sbi_physics.errors import ObservationError, OptionError
+from sbi_physics.nn.device import device_of
 from sbi_physics.nn.weights import to_arrays
 from sbi_physics.testing import ToyGaussian
 
@@ -173,3 +174,42 @@ def test_ten_thousand_simulations_come_within_015_nats_of_the_exact_posterior():
     points = pairs.theta[:, None]
     exact = toy.reference_posterior().log_prob(points, pairs.x)
     assert (exact - fitted.log_prob(points, pairs.x)).mean() < 0.15
+
+
+def test_the_loss_is_computed_where_the_network_is(toy, posterior):
+    # Meta tensors hold no numbers, but mixing them with others fails as on an accelerator.
+    engine = NeuralPosteriorEngine()
+    settings = engine.settings()
+    network = engine._build(posterior.context, settings, 0).to("meta")
+    u, x = torch.zeros(64, toy.prior.d, device="meta"), torch.zeros(64, 2, device="meta")
+    for loss in engine._losses(network, settings):
+        assert loss(u, x, torch.ones(64, device="meta")).device.type == "meta"
+
+
+def test_a_device_that_is_not_there_is_refused(toy, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="device 'cuda' was asked for.*sees only"):
+        NeuralPosteriorEngine().train(sp.simulate(toy, 50, seed=1), {"device": "cuda"}, seed=1)
+
+
+def test_posteriors_live_on_the_processor_and_can_be_moved(posterior, monkeypatch):
+    assert device_of(posterior.network).type == "cpu"
+    assert posterior.to("auto").to("cpu") is posterior
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(OptionError, match="device 'cuda'"):
+        posterior.to("cuda")
+
+
+def test_members_trained_in_workers_are_those_trained_here(toy, pairs):
+    simulations = sp.simulate(toy, 200, seed=1)
+    settings = {"ensemble": 2, "max_epochs": 1}
+    here, apart = (
+        NeuralPosteriorEngine().train(simulations, settings, seed=1, workers=workers)
+        for workers in (1, 2)
+    )
+    points = pairs.theta[:20, None]
+    assert np.array_equal(
+        here.log_prob(points, pairs.x[:20]), apart.log_prob(points, pairs.x[:20])
+    )
+    draws = [p.sample(pairs.x[:5], 20, np.random.default_rng(1)) for p in (here, apart)]
+    assert np.array_equal(*draws)

@@ -129,3 +129,13 @@ def test_draws_stay_inside_the_prior_and_follow_the_generator(toy, posterior, pa
 def test_more_contrasts_than_rows_are_refused(toy):
     with pytest.raises(OptionError, match="contrasts=300 needs a larger batch_size than 256"):
         NeuralRatioEngine().settings(contrasts=300)
+
+
+def test_the_loss_is_computed_where_the_network_is(toy, posterior):
+    # Meta tensors hold no numbers, but mixing them with others fails as on an accelerator.
+    engine = NeuralRatioEngine()
+    settings = engine.settings(variant="A")
+    network = engine._build(posterior.context, settings, 0).to("meta")
+    u, x = torch.zeros(64, toy.prior.d, device="meta"), torch.zeros(64, 2, device="meta")
+    for loss in engine._losses(network, settings):
+        assert loss(u, x, torch.ones(64, device="meta")).device.type == "meta"

@@ -11,7 +11,7 @@ import sbi_physics as sp
 def test_listing_the_engines_imports_no_framework():
     code = (
         "import sys, sbi_physics as sp; names = {s.name for s in sp.engines()};"
-        "assert {'sbi-npe', 'sbi-nre'} <= names, names;"
+        "assert {'sbi-npe', 'sbi-fmpe', 'sbi-nre'} <= names, names;"
         "heavy = {'torch', 'sbi', 'nflows', 'zuko', 'sbi_physics_sbi.npe'} & set(sys.modules);"
         "assert not heavy, heavy"
     )
@@ -22,7 +22,7 @@ def test_listing_the_engines_imports_no_framework():
 
 
 def test_both_engines_load_under_their_names():
-    for name in ("sbi-npe", "sbi-nre"):
+    for name in ("sbi-npe", "sbi-fmpe", "sbi-nre"):
         engine = sp.engine(name)
         assert engine.name == name
         assert engine.supports(sp.simulator("toy-gaussian").observable) is None

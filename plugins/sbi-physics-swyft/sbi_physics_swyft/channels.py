@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sbi_physics.nn.device import device_of
 from sbi_physics_swyft.backend import swyft
 
 logger = logging.getLogger(__name__)
@@ -75,8 +76,9 @@ class Channel:
         self._classifier, self._index = classifier, index
         d = classifier.n_combined_features - n_features
         generator = torch.Generator().manual_seed(0)
-        z = torch.randn(_CHECK_ROWS, d, generator=generator)
-        features = torch.randn(3, n_features, generator=generator)
+        device = device_of(classifier)
+        z = torch.randn(_CHECK_ROWS, d, generator=generator).to(device)
+        features = torch.randn(3, n_features, generator=generator).to(device)
         self._fast: Callable[[Tensor, Tensor], Tensor] | None = None
         with torch.no_grad():
             fast = _fused(classifier.net, index, n_features)
@@ -132,7 +134,8 @@ def _affine(block: Any, k: int, c: int) -> tuple[Tensor, Tensor]:
     """Scale and shift of a residual block's k-th normalisation in evaluation, each (width,)."""
     width = block.linear_layers[0].weights.shape[-1]
     if not block.use_batch_norm:
-        return torch.ones(width), torch.zeros(width)
+        like = block.linear_layers[0].weights
+        return like.new_ones(width), like.new_zeros(width)
     norm = block.batch_norm_layers[k]
     part = slice(c * width, (c + 1) * width)
     scale = norm.weight[part] / torch.sqrt(norm.running_var[part] + norm.eps)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-import torch
+from typing import Any, Self
 
 from sbi_physics import Posterior
 from sbi_physics.marginal import Block, MarginalPosterior
-from sbi_physics.nn.coordinates import to_normal
-from sbi_physics.nn.embedding import embedded
+from sbi_physics.nn.device import device_of, resolve_device
+from sbi_physics.nn.ratio import log_ratios
 from sbi_physics.nn.weights import to_arrays
 from sbi_physics.posterior import PosteriorContext
 from sbi_physics.ratio import RatioPosterior
@@ -69,16 +66,14 @@ class BlockPosterior(RatioPosterior):
         self.channel = channel
 
     def _log_ratio(self, u: FloatArray, xt: DataArray) -> FloatArray:
-        out = np.empty((len(xt), u.shape[-2]))
-        with torch.no_grad():
-            z = to_normal(torch.from_numpy(np.ascontiguousarray(u))).float()
-            features = embedded(self.network.embedding, xt)
-            together = max(1, _CHUNK_ROWS // max(u.shape[-2], 1))
-            for i in range(0, len(xt), together):
-                rows = slice(i, i + together)
-                points = z if u.ndim == 2 else z[rows]
-                out[rows] = self.channel(points, features[rows]).numpy()
-        return out
+        device = device_of(self.network)
+        embedding = self.network.embedding
+        return log_ratios(self.channel, embedding, u, xt, rows=_CHUNK_ROWS, device=device)
+
+    def to(self, device: str) -> Self:
+        self.network.to(resolve_device(device))
+        self.channel = self.network.channels()[self.prior.names]
+        return super().to(device)
 
 
 class JointPosterior(BlockPosterior):

@@ -109,7 +109,7 @@ class RatioNetwork(nn.Module):
         }
 
     def _of_head(self, head: Head, z: Tensor, features: Tensor) -> Tensor:
-        index = torch.tensor([self.columns(block) for block in head.blocks])
+        index = torch.tensor([self.columns(block) for block in head.blocks]).to(z.device)
         out: Tensor = self._classifier(head)(features, z[:, index])
         return out
 

@@ -15,34 +15,25 @@ between 0 (nothing learned) and :math:`-2\ln 2`; several blocks are averaged.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from sbi_physics import Engine, Observable, Posterior, TrainingData, TrainingSettings
+from sbi_physics import Posterior, TrainingSettings
 from sbi_physics.errors import TrainingError
-from sbi_physics.nn.contrast import contrastive_loss, pair_weights, shifts
 from sbi_physics.nn.embedding import EMBEDDING_FIELDS, build_embedding, output_size
-from sbi_physics.nn.loop import fit
-from sbi_physics.nn.settings import NetworkSettings
-from sbi_physics.nn.weights import load_arrays
+from sbi_physics.nn.engine import TorchEngine
+from sbi_physics.nn.loop import Loss
+from sbi_physics.nn.ratio import ContrastiveLoss, ContrastSettings
 from sbi_physics.posterior import PosteriorContext
-from sbi_physics.progress import Progress
 from sbi_physics.ratio import POOL_SIZE
-from sbi_physics.types import AnyArray
 from sbi_physics_swyft import PACKAGES
 from sbi_physics_swyft.posteriors import trained_posterior
 from sbi_physics_swyft.ratio_network import MAX_JOINT, RatioNetwork, joint_heads, marginal_heads
 
-ARCHITECTURE = (*EMBEDDING_FIELDS, "heads", "hidden_features", "num_blocks", "pool_size")
-"""Settings that shape the posterior: what is needed to rebuild it."""
 
-
-class MarginalRatioSettings(NetworkSettings):
+class MarginalRatioSettings(ContrastSettings):
     """Settings of `swyft-tmnre`."""
 
     heads: Literal["auto", "joint", "marginals"] = Field(
@@ -52,6 +43,11 @@ class MarginalRatioSettings(NetworkSettings):
     )
     hidden_features: int = Field(64, ge=1, description="Width of swyft's estimators.")
     num_blocks: int = Field(2, ge=1, le=12, description="Residual blocks of swyft's estimators.")
+    variant: Literal["A", "B", "C"] = Field(
+        "A",
+        description="Loss: A binary cross-entropy (swyft's own), B one of K + 1, C one of K + 1 "
+        "or none.",
+    )
     contrasts: int = Field(
         4, ge=1, description="Other parameter points for each simulation; swyft uses one."
     )
@@ -62,114 +58,84 @@ class MarginalRatioSettings(NetworkSettings):
         "use a quarter, but not below 4096.",
     )
 
-    @model_validator(mode="after")
-    def _enough_rows(self) -> MarginalRatioSettings:
-        if self.contrasts >= self.batch_size:
-            raise ValueError(
-                f"contrasts={self.contrasts} needs a larger batch_size than {self.batch_size}"
-            )
-        return self
+
+class SwyftLoss(ContrastiveLoss):
+    """The contrastive loss of all blocks; variant A on swyft's scale, 0 for nothing learned.
+
+    Args:
+        network: The network with all blocks.
+        settings: Variant, number of contrasts and regulariser.
+        random: Whether pairs are drawn anew for every batch.
+    """
+
+    def __init__(
+        self, network: RatioNetwork, settings: MarginalRatioSettings, *, random: bool
+    ) -> None:
+        super().__init__(network.logits, settings, random=random)
+
+    def __call__(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
+        value = super().__call__(u, x, weight)
+        return 2 * (value - math.log(2)) if self.settings.variant == "A" else value
 
 
-class MarginalRatioEngine(Engine):
+class MarginalRatioEngine(TorchEngine):
     """Marginal neural ratio estimation with swyft's estimators."""
 
     name: ClassVar[str] = "swyft-tmnre"
     summary: ClassVar[str] = "marginal neural ratio estimation, joint up to six parameters (swyft)"
     Settings: ClassVar[type[TrainingSettings]] = MarginalRatioSettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
-
-    def supports(self, observable: Observable) -> str | None:
-        """Every kind of observable is supported."""
-        return None
-
-    def _train(
-        self,
-        data: TrainingData,
-        context: PosteriorContext,
-        settings: MarginalRatioSettings,
-        seed: int,
-        progress: Progress,
-    ) -> Posterior:
-        settings = _resolved(settings, context)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = _build(context, settings)
-        history = fit(
-            network,
-            _Loss(network, settings.contrasts, random=True),
-            data,
-            settings,
-            seed=seed + 1,
-            progress=progress,
-            validation_loss=_Loss(network, settings.contrasts, random=False),
-        )
-        return _posterior(replace(context, history=history), network, settings)
-
-    def _rebuild(
-        self, context: PosteriorContext, config: Mapping[str, Any], weights: Mapping[str, AnyArray]
-    ) -> Posterior:
-        settings = MarginalRatioSettings(**config)
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then overwritten
-            network = _build(context, settings)
-        load_arrays(network, weights)
-        return _posterior(context, network, settings)
-
-
-class _Loss:
-    """Contrastive loss; random pairs for training, always the same ones for validation."""
-
-    def __init__(self, network: RatioNetwork, contrasts: int, *, random: bool) -> None:
-        self.network, self.contrasts, self.random = network, contrasts, random
-
-    def __call__(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-        rolls = shifts(len(u), self.contrasts, random=self.random)
-        logits = self.network.logits(u, x, rolls).movedim(-1, 0)
-        weights = None
-        if weight is not None:
-            weights = pair_weights(weight, rolls).expand(logits.shape).flatten(0, 1)
-        entropy = contrastive_loss(
-            logits.flatten(0, 1), "A", gamma=1.0, balance=0.0, weights=weights
-        )
-        return 2 * (entropy - math.log(2))
-
-
-def _resolved(settings: MarginalRatioSettings, context: PosteriorContext) -> MarginalRatioSettings:
-    """Decide between joint and marginal heads."""
-    d = context.prior.d
-    if settings.heads == "joint" and d > MAX_JOINT:
-        raise TrainingError(
-            f"a joint ratio of {d} parameters cannot be sampled well; at most {MAX_JOINT} can. "
-            "Set heads to 'marginals', or infer fewer parameters"
-        )
-    if settings.heads == "auto":
-        heads: Literal["joint", "marginals"] = "joint" if d <= MAX_JOINT else "marginals"
-        settings = settings.model_copy(update={"heads": heads})
-    if settings.heads == "marginals" and context.prior.constraints:
-        rules = ", ".join(repr(c.expression) for c in context.prior.constraints)
-        raise TrainingError(
-            f"the prior's constraints {rules} tie parameters together, so their marginal priors "
-            "are no products; set heads to 'joint'"
-        )
-    return settings
-
-
-def _build(context: PosteriorContext, settings: MarginalRatioSettings) -> RatioNetwork:
-    embedding = build_embedding(context.observable, settings)
-    names = context.prior.names
-    return RatioNetwork(
-        embedding,
-        output_size(embedding, context.observable.shape),
-        names,
-        joint_heads(names) if settings.heads == "joint" else marginal_heads(names),
-        width=settings.hidden_features,
-        blocks=settings.num_blocks,
-        dropout=settings.dropout,
+    architecture: ClassVar[tuple[str, ...]] = (
+        *EMBEDDING_FIELDS,
+        "heads",
+        "hidden_features",
+        "num_blocks",
+        "pool_size",
     )
 
+    def _resolved(
+        self, settings: MarginalRatioSettings, context: PosteriorContext
+    ) -> MarginalRatioSettings:
+        """Decide between joint and marginal heads."""
+        d = context.prior.d
+        if settings.heads == "joint" and d > MAX_JOINT:
+            raise TrainingError(
+                f"a joint ratio of {d} parameters cannot be sampled well; at most {MAX_JOINT} "
+                "can. Set heads to 'marginals', or infer fewer parameters"
+            )
+        if settings.heads == "auto":
+            heads: Literal["joint", "marginals"] = "joint" if d <= MAX_JOINT else "marginals"
+            settings = settings.model_copy(update={"heads": heads})
+        if settings.heads == "marginals" and context.prior.constraints:
+            rules = ", ".join(repr(c.expression) for c in context.prior.constraints)
+            raise TrainingError(
+                f"the prior's constraints {rules} tie parameters together, so their marginal "
+                "priors are no products; set heads to 'joint'"
+            )
+        return settings
 
-def _posterior(
-    context: PosteriorContext, network: RatioNetwork, settings: MarginalRatioSettings
-) -> Posterior:
-    config = settings.model_dump(include=set(ARCHITECTURE), mode="json")
-    return trained_posterior(context, network, config, settings.pool_size)
+    def _build(
+        self, context: PosteriorContext, settings: MarginalRatioSettings, seed: int
+    ) -> RatioNetwork:
+        embedding = build_embedding(context.observable, settings)
+        names = context.prior.names
+        return RatioNetwork(
+            embedding,
+            output_size(embedding, context.observable.shape),
+            names,
+            joint_heads(names) if settings.heads == "joint" else marginal_heads(names),
+            width=settings.hidden_features,
+            blocks=settings.num_blocks,
+            dropout=settings.dropout,
+        )
+
+    def _losses(self, network: RatioNetwork, settings: MarginalRatioSettings) -> tuple[Loss, Loss]:
+        training, validation = (
+            SwyftLoss(network, settings, random=random) for random in (True, False)
+        )
+        return training, validation
+
+    def _posterior(
+        self, context: PosteriorContext, network: RatioNetwork, settings: MarginalRatioSettings
+    ) -> Posterior:
+        return trained_posterior(context, network, self.config(settings), settings.pool_size)

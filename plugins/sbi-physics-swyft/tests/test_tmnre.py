@@ -10,12 +10,13 @@ import torch
 from sbi_physics_swyft.backend import swyft
 from sbi_physics_swyft.posteriors import JointPosterior, NetworkMarginals
 from sbi_physics_swyft.ratio_network import RatioNetwork, joint_heads, marginal_heads
-from sbi_physics_swyft.tmnre import MarginalRatioEngine, _Loss
+from sbi_physics_swyft.tmnre import MarginalRatioEngine, MarginalRatioSettings, SwyftLoss
 
 import sbi_physics as sp
 from sbi_physics import Observable, Parameter, ParameterSpace, Simulator, Uniform
 from sbi_physics.ensemble import MarginalEnsemble
 from sbi_physics.errors import OptionError, TrainingError
+from sbi_physics.nn.contrast import contrastive_loss
 from sbi_physics.nn.coordinates import to_normal
 from sbi_physics.testing import ToyGaussian
 
@@ -177,7 +178,9 @@ def test_the_loss_is_that_of_swyft():
         ours = torch.nn.functional.softplus(-logits[:, 0]).mean()
         ours = ours + torch.nn.functional.softplus(logits[:, 1]).mean() - 2 * math.log(2)
         torch.testing.assert_close(ours, native, rtol=1e-4, atol=1e-5)
-        same = _Loss(network, 1, random=False)(u.flip(0), x.flip(0), None)
+        same = SwyftLoss(network, MarginalRatioSettings(contrasts=1), random=False)(
+            u.flip(0), x.flip(0), None
+        )
         torch.testing.assert_close(same, native, rtol=1e-4, atol=1e-5)
 
 
@@ -187,13 +190,13 @@ def test_knowing_nothing_costs_nothing_and_weights_count_rows():
     for estimator in network.estimators.values():
         torch.nn.init.zeros_(estimator.classifier.net.final_layer.weights)
         torch.nn.init.zeros_(estimator.classifier.net.final_layer.bias)
-    loss = _Loss(network, 3, random=False)
+    loss = SwyftLoss(network, MarginalRatioSettings(contrasts=3), random=False)
     u, x = torch.randn(8, 2), torch.randn(8, 5)
     with torch.no_grad():
         assert loss(u, x, None).item() == pytest.approx(0.0, abs=1e-6)
         assert loss(u, x, torch.rand(8)).item() == pytest.approx(0.0, abs=1e-6)
     network = _network(names, marginal_heads(names))
-    loss = _Loss(network, 3, random=False)
+    loss = SwyftLoss(network, MarginalRatioSettings(contrasts=3), random=False)
     with torch.no_grad():
         plain, ones = loss(u, x, None), loss(u, x, torch.ones(8))
         torch.testing.assert_close(plain, ones)
@@ -263,3 +266,47 @@ def test_a_study_of_a_marginal_posterior_is_complete(tmp_path):
     assert study.samples.shape == (300, 2)
     assert "hpd:theta_1,theta_2" in study.coverage.pit
     assert study.report_path.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("heads", ["joint", "marginals"])
+@pytest.mark.parametrize("variant", ["A", "B", "C"])
+def test_the_loss_is_computed_where_the_network_is(toy, joint, heads, variant):
+    # Meta tensors hold no numbers, but mixing them with others fails as on an accelerator.
+    engine = MarginalRatioEngine()
+    settings = engine.settings(heads=heads, variant=variant)
+    network = engine._build(joint.context, settings, 0).to("meta")
+    u, x = torch.zeros(64, 2, device="meta"), torch.zeros(64, 2, device="meta")
+    for loss in engine._losses(network, settings):
+        assert loss(u, x, None).device.type == "meta"
+
+
+def test_moving_a_posterior_moves_its_channels(joint, marginals, pairs):
+    for posterior in (joint, marginals):
+        before = posterior.log_prob(pairs.theta[:5, None], pairs.x[:5])
+        posterior.to("auto").to("cpu")
+        assert np.array_equal(posterior.log_prob(pairs.theta[:5, None], pairs.x[:5]), before)
+    part = marginals.parts[PAIR]
+    before = part.channel
+    part.to("cpu")
+    assert part.channel is not before
+
+
+@pytest.mark.parametrize("heads", ["joint", "marginals"])
+def test_one_of_many_learns_what_binary_contrasts_learn(toy, pairs, heads):
+    fitted = _train(toy, 2000, max_epochs=12, heads=heads, variant="B", contrasts=32)
+    part = fitted.marginal(PAIR) if heads == "marginals" else fitted
+    exact = toy.exact_posterior(toy.prior, PAIR)
+    assert _excess(exact, part, pairs.theta[:, None], pairs.x) < 0.2
+
+
+def test_the_balance_of_several_blocks_is_that_of_each():
+    names = ("a", "b", "c")
+    network = _network(names, marginal_heads(names))
+    u, x = torch.randn(50, 3), torch.randn(50, 5)
+    settings = MarginalRatioSettings(contrasts=3, balance=10.0)
+    rolls = torch.tensor([1, 2, 3])
+    with torch.no_grad():
+        together = SwyftLoss(network, settings, random=False)(u, x, None)
+        logits = network.logits(u, x, rolls)
+        alone = [contrastive_loss(logits[..., k], "A", gamma=1.0, balance=10.0) for k in range(6)]
+    torch.testing.assert_close(together, 2 * (torch.stack(alone).mean() - math.log(2)))
