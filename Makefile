@@ -1,5 +1,6 @@
 # One file for people and for CI. `make help` lists the targets.
-# PYTHON=/path/to/python3.11 chooses the interpreter; PIP_ARGS is passed to pip.
+# PYTHON=/path/to/python3.11 chooses the interpreter; PIP_ARGS is passed to pip; JOBS is how many tests
+# run at once (default: one a core).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,9 +12,13 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 DEMO ?= runs/demo
 WORKERS ?= 2
+JOBS ?= auto
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Files stay whole (their fixtures train networks), and every process has one thread: more would only
+# wait for each other.
+PARALLEL := -n $(JOBS) --dist loadfile
 PLUGINS := $(sort $(wildcard plugins/*))
 PLUGIN_PACKAGES := $(patsubst %/,%,$(dir $(wildcard plugins/*/*/__init__.py)))
 
@@ -51,7 +56,7 @@ demo: $(STAMP) ## simulator to validated posterior: photon-ALP mixing towards NG
 
 .PHONY: test
 test: $(STAMP) lint types imports ## all checks and every test except the slow ones
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 .PHONY: test-core
 test-core: $(STAMP) ## the core alone: no torch, under a minute

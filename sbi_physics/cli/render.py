@@ -47,7 +47,7 @@ def show_table(rows: Sequence[ParameterRow], source: str) -> None:
     """Print medians and intervals in physical units."""
     has_truth = any(row.truth is not None for row in rows)
     headings = ["parameter", "unit", "median", "68 % interval", "95 % interval"]
-    table = _table(f"Posterior for the observation {source}", headings)
+    table = _table(None, headings)
     if has_truth:
         table.add_column("truth", justify="right")
     table.add_column("")
@@ -65,7 +65,11 @@ def show_table(rows: Sequence[ParameterRow], source: str) -> None:
                 edge,
             )
         )
-    _console().print(table)
+    console = _console()
+    # A line of its own: the title of a table is cut to its width, and a path must not be.
+    title = Text(f"Posterior for the observation {source}", style="table.title")
+    console.print(title, soft_wrap=True)
+    console.print(table)
 
 
 def show_comparison(comparison: Comparison) -> None:
@@ -288,7 +292,7 @@ def _texts(*cells: str) -> list[Text]:
     return [Text(cell) for cell in cells]
 
 
-def _table(title: str, headings: Sequence[str]) -> Table:
+def _table(title: str | None, headings: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in headings:
         table.add_column(heading)
