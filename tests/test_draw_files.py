@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import h5netcdf
 import numpy as np
 import pytest
@@ -41,6 +43,23 @@ def test_a_file_gives_the_verdict_of_its_arrays(arrays, tmp_path):
     assert found.names == ("m_a", "g")
     assert found.verdict == expected.verdict
     assert "hpd" in found.pit
+
+
+def test_progress_reaches_the_number_of_pairs(arrays, tmp_path):
+    shown = []
+
+    class Recorder:
+        @contextlib.contextmanager
+        def task(self, description, total, unit="it"):
+            shown.append([description, total, unit, 0])
+            yield self
+
+        def advance(self, n=1, note=""):
+            shown[-1][3] += n
+
+    np.savez(tmp_path / "draws.npz", **arrays)
+    read_draws(tmp_path / "draws.npz").validate(np.random.default_rng(3), Recorder())
+    assert shown == [["validating", N, "obs", N]]
 
 
 def test_weights_and_normalisation_are_used(arrays, tmp_path):

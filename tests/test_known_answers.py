@@ -20,7 +20,7 @@ from sbi_physics.validate_arrays import validate_draws
 N_NULL = 200
 N_POWER = 5
 
-SUBTLE = ("over0.9", "under1.1", "xscale", "mode_0.6")
+SUBTLE = ("over0.9", "under1.1", "mode_0.6")
 
 LABELS = {
     "over0.8": {"overconfident"},
