@@ -87,10 +87,11 @@ format: $(STAMP) ## rewrite files the way `make lint` wants them
 # --- other ---------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: $(STAMP) ## start-up times, the photon-ALP kernel against peers, beam-dump events
+bench: $(STAMP) ## start-up times, the photon-ALP kernel against peers, beam-dump and WZ events
 	$(BIN)/python benchmarks/bench_startup.py
 	$(BIN)/python benchmarks/bench_alp.py
 	$(BIN)/python benchmarks/bench_beamdump.py
+	$(BIN)/python benchmarks/bench_smeft.py
 
 .PHONY: power
 power: $(STAMP) ## how often the validator sees planted defects (an hour of one core; resumes)

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    print("| job | number | per second |\n|---|---|---|")
+    print("| job | number | per second |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for name, n, job in jobs(options.events, Path(folder)):
             job()

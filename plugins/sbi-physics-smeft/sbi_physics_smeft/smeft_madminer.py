@@ -177,6 +177,7 @@ class SmeftMadminer(EftSimulator):
     summary = "events and weights of a sample analysed by MadMiner, from its HDF5 file"
     citation = ("arXiv:1907.10621", "arXiv:1805.00013")
     Options = SmeftMadminerOptions
+    observe_options = ("luminosity", "k_factor")
     sample: MadMinerSample
 
     def _prepare(self) -> None:

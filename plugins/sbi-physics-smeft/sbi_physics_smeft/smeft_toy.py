@@ -55,6 +55,7 @@ class SmeftToy(EftSimulator):
     citation = ("arXiv:2410.07315",)
     Options = SmeftToyOptions
     basis = ((1.0,),)
+    observe_options = ("resolution", "sm_events")
     fiducial: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "sm": {"theta": 0.0},
         "one": {"theta": 1.0},

@@ -124,6 +124,8 @@ class WzSimulator(EftSimulator):
         "standard": Budget(simulations=1_000_000),
         "thorough": Budget(simulations=4_000_000, pairs=4000, training={"ensemble": 5}),
     }
+    # They change how many events a data set has, no single one.
+    observe_options = ("luminosity", "k_factor")
     # Events that hardly ever pass, measured 200 000 times without success.
     max_failure_fraction = 1e-3
 
