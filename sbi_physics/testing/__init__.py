@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         check_simulator,
         conformance,
     )
+    from sbi_physics.testing.mixed import ToyMixed, ToyOrdered
     from sbi_physics.testing.posterior_checks import POSTERIOR_CHECKS
     from sbi_physics.testing.reference import reference_point
     from sbi_physics.testing.simulator_checks import SIMULATOR_CHECKS
@@ -54,6 +55,8 @@ __all__ = [
     "SimulatorCase",
     "ToyBimodal",
     "ToyGaussian",
+    "ToyMixed",
+    "ToyOrdered",
     "ToySimulator",
     "ToyTwoStage",
     "check_engine",
@@ -84,6 +87,7 @@ _HOMES = {
         "check_simulator",
         "conformance",
     ),
+    "mixed": ("ToyMixed", "ToyOrdered"),
     "posterior_checks": ("POSTERIOR_CHECKS",),
     "reference": ("reference_point",),
     "simulator_checks": ("SIMULATOR_CHECKS",),

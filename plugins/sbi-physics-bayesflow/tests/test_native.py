@@ -8,49 +8,15 @@ from sbi_physics_bayesflow.backend import import_backend
 from sbi_physics_bayesflow.native import native_simulator
 
 import sbi_physics as sp
-from sbi_physics import (
-    Fixed,
-    LogUniform,
-    Normal,
-    Observable,
-    Parameter,
-    ParameterSpace,
-    Simulator,
-    Uniform,
-)
 from sbi_physics.errors import ContractError
-from sbi_physics.testing import ToyBimodal, ToyGaussian
+from sbi_physics.testing import ToyBimodal, ToyGaussian, ToyMixed
 
 pytestmark = pytest.mark.engine
 
 
-class Mixed(Simulator):
-    """One bounded, one logarithmic, one unbounded and one fixed parameter."""
-
-    name = "mixed"
-
-    @property
-    def parameters(self):
-        return ParameterSpace(
-            [
-                Parameter("a", Uniform(-1.0, 3.0)),
-                Parameter("b", LogUniform(1e-3, 10.0)),
-                Parameter("fixed", Fixed(5.0)),
-                Parameter("c", Normal(2.0, 0.5)),
-            ]
-        )
-
-    @property
-    def observable(self):
-        return Observable("vector", (4,))
-
-    def _simulate(self, theta, rng):
-        return theta + 0.1 * rng.standard_normal(theta.shape)
-
-
 @pytest.fixture(scope="module")
 def view():
-    return native_simulator(Mixed())
+    return native_simulator(ToyMixed())
 
 
 def test_the_simulator_draws_dictionaries_from_the_prior(view):

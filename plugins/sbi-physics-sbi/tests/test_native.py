@@ -14,8 +14,6 @@ from sbi_physics_sbi.native import TorchPrior, native_simulator
 
 import sbi_physics as sp
 from sbi_physics import (
-    Fixed,
-    LogUniform,
     Normal,
     Observable,
     Parameter,
@@ -23,51 +21,7 @@ from sbi_physics import (
     Simulator,
     Uniform,
 )
-from sbi_physics.testing import ToyGaussian
-
-
-class Mixed(Simulator):
-    """One bounded, one logarithmic, one unbounded and one fixed parameter."""
-
-    name = "mixed"
-
-    @property
-    def parameters(self):
-        return ParameterSpace(
-            [
-                Parameter("a", Uniform(-1.0, 3.0)),
-                Parameter("b", LogUniform(1e-3, 10.0)),
-                Parameter("fixed", Fixed(5.0)),
-                Parameter("c", Normal(2.0, 0.5)),
-            ]
-        )
-
-    @property
-    def observable(self):
-        return Observable("vector", (4,))
-
-    def _simulate(self, theta, rng):
-        return theta + 0.1 * rng.standard_normal(theta.shape)
-
-
-class Ordered(Simulator):
-    """Two bounded parameters with a < b / 2."""
-
-    name = "ordered"
-    constraints = ("a < b / 2",)
-
-    @property
-    def parameters(self):
-        return ParameterSpace(
-            [Parameter("a", Uniform(0.0, 1.0)), Parameter("b", Uniform(0.0, 1.0))]
-        )
-
-    @property
-    def observable(self):
-        return Observable("vector", (2,))
-
-    def _simulate(self, theta, rng):
-        return theta + 0.1 * rng.standard_normal(theta.shape)
+from sbi_physics.testing import ToyGaussian, ToyMixed, ToyOrdered
 
 
 class Unbounded(Simulator):
@@ -87,7 +41,12 @@ class Unbounded(Simulator):
         return theta + 0.1 * rng.standard_normal(np.shape(theta))
 
 
-SIMULATORS = {"gaussian": ToyGaussian, "mixed": Mixed, "ordered": Ordered, "unbounded": Unbounded}
+SIMULATORS = {
+    "gaussian": ToyGaussian,
+    "mixed": ToyMixed,
+    "ordered": ToyOrdered,
+    "unbounded": Unbounded,
+}
 
 
 @pytest.fixture(params=SIMULATORS)
@@ -114,7 +73,7 @@ def test_draws_lie_in_the_support_and_have_the_density_of_the_core(view):
 
 
 def test_points_outside_have_no_density_and_fail_the_support():
-    _, prior = native_simulator(Mixed())
+    _, prior = native_simulator(ToyMixed())
     outside = torch.tensor([[-1.1, 1.0, 2.0], [0.0, 11.0, 2.0], [0.0, 1e-4, 2.0]])
     assert not prior.support.check(outside).any()
     assert (prior.log_prob(outside) == -torch.inf).all()
@@ -122,7 +81,7 @@ def test_points_outside_have_no_density_and_fail_the_support():
 
 
 def test_constraints_between_parameters_are_part_of_the_support():
-    _, prior = native_simulator(Ordered())
+    _, prior = native_simulator(ToyOrdered())
     points = torch.tensor([[0.1, 0.5], [0.3, 0.5]])
     assert prior.support.check(points).tolist() == [True, False]
     # The allowed quarter of the unit square has four times the density.
@@ -141,14 +100,14 @@ def test_the_transform_of_sbi_reaches_the_whole_support_and_comes_back(view):
 
 
 def test_moments_match_the_distributions():
-    _, prior = native_simulator(Mixed())
+    _, prior = native_simulator(ToyMixed())
     theta = prior.prior.sample(200_000, np.random.default_rng(0))
     np.testing.assert_allclose(prior.mean.numpy(), theta.mean(axis=0), rtol=0.01)
     np.testing.assert_allclose(prior.stddev.numpy(), theta.std(axis=0), rtol=0.01)
 
 
 def test_the_density_is_differentiable_as_gradient_samplers_need():
-    _, prior = native_simulator(Mixed())
+    _, prior = native_simulator(ToyMixed())
     theta = torch.tensor([[0.5, 2.0, 1.0], [-1.0, 1e-3, 4.0]], dtype=torch.float64)
     theta.requires_grad_()
     prior.log_prob(theta).sum().backward()
@@ -191,7 +150,7 @@ def test_single_points_and_numpy_points_are_simulated_too():
 
 
 def test_fixed_parameters_are_filled_in():
-    simulator, prior = native_simulator(Mixed())
+    simulator, prior = native_simulator(ToyMixed())
     assert prior.prior.names == ("a", "b", "c")
     x = simulator(prior.sample((500,)))
     assert x[:, 2].mean().item() == pytest.approx(5.0, abs=0.03)

@@ -12,45 +12,18 @@ from sbi_physics_swyft.native import data_module, native_samples, native_simulat
 from scipy import stats
 
 import sbi_physics as sp
-from sbi_physics import (
-    Fixed,
-    LogUniform,
-    Normal,
-    Observable,
-    Parameter,
-    ParameterSpace,
-    Simulator,
-    Uniform,
-)
 from sbi_physics.errors import ContractError
 from sbi_physics.guard import quiet
-from sbi_physics.testing import ToyGaussian, ToyTwoStage
+from sbi_physics.testing import ToyGaussian, ToyMixed, ToyTwoStage
 
 pytestmark = pytest.mark.engine
 
 
-class Mixed(Simulator):
-    """One bounded, one logarithmic, one fixed and one unbounded parameter."""
+class Narrow(ToyMixed):
+    """Bounds that single precision rounds outwards."""
 
-    name = "mixed"
-
-    @property
-    def parameters(self):
-        return ParameterSpace(
-            [
-                Parameter("a", Uniform(0.7, 1.1)),
-                Parameter("b", LogUniform(1e-3, 10.0)),
-                Parameter("fixed", Fixed(5.0)),
-                Parameter("c", Normal(2.0, 0.5)),
-            ]
-        )
-
-    @property
-    def observable(self):
-        return Observable("vector", (4,))
-
-    def _simulate(self, theta, rng):
-        return theta + 0.1 * rng.standard_normal(theta.shape)
+    name = "narrow"
+    bounds = (0.7, 1.1)
 
 
 def seeded(function, seed=1):
@@ -114,7 +87,7 @@ def test_conditions_targets_and_excluded_variables_are_honoured():
 
 
 def test_fixed_parameters_are_filled_in_and_rounding_stays_inside():
-    simulator = native_simulator(Mixed())
+    simulator = native_simulator(Narrow())
     assert simulator.prior.names == ("a", "b", "c")
     samples = seeded(lambda: simulator.sample(300))
     assert samples["z"].shape == (300, 3)
@@ -128,7 +101,7 @@ def test_fixed_parameters_are_filled_in_and_rounding_stays_inside():
 
 
 def test_stores_become_samples_in_the_order_of_the_store():
-    simulations = sp.simulate(Mixed(), 20, seed=1)
+    simulations = sp.simulate(Narrow(), 20, seed=1)
     samples = native_samples(simulations)
     assert isinstance(samples, swyft.Samples)
     assert set(samples) == {"z", "x"}

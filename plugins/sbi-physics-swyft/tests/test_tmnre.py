@@ -13,37 +13,16 @@ from sbi_physics_swyft.ratio_network import RatioNetwork, joint_heads, marginal_
 from sbi_physics_swyft.tmnre import MarginalRatioEngine, MarginalRatioSettings, SwyftLoss
 
 import sbi_physics as sp
-from sbi_physics import Observable, Parameter, ParameterSpace, Simulator, Uniform
 from sbi_physics.ensemble import MarginalEnsemble
 from sbi_physics.errors import OptionError, TrainingError
 from sbi_physics.nn.contrast import contrastive_loss
 from sbi_physics.nn.coordinates import to_normal
-from sbi_physics.testing import ToyGaussian
+from sbi_physics.testing import ToyGaussian, ToyOrdered
 
 pytestmark = pytest.mark.engine
 
 SINGLES = (("theta_1",), ("theta_2",))
 PAIR = ("theta_1", "theta_2")
-
-
-class Ordered(Simulator):
-    """Two bounded parameters with a < b."""
-
-    name = "ordered"
-    constraints = ("a < b",)
-
-    @property
-    def parameters(self):
-        return ParameterSpace(
-            [Parameter("a", Uniform(0.0, 1.0)), Parameter("b", Uniform(0.0, 1.0))]
-        )
-
-    @property
-    def observable(self):
-        return Observable("vector", (2,))
-
-    def _simulate(self, theta, rng):
-        return theta + 0.1 * rng.standard_normal(theta.shape)
 
 
 def _train(toy, n, **settings):
@@ -123,8 +102,8 @@ def test_one_parameter_is_a_joint_posterior_whatever_is_asked_for(toy):
 
 
 def test_constraints_between_parameters_need_a_joint_head():
-    simulations = sp.simulate(Ordered(), 64, seed=1)
-    with pytest.raises(TrainingError, match="'a < b'.*heads to 'joint'"):
+    simulations = sp.simulate(ToyOrdered(), 64, seed=1)
+    with pytest.raises(TrainingError, match="'a < b / 2'.*heads to 'joint'"):
         MarginalRatioEngine().train(simulations, {"heads": "marginals"}, seed=1)
     posterior = MarginalRatioEngine().train(
         simulations, {"max_epochs": 1, "pool_size": 256}, seed=1
