@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sbi_physics.testing.benchmark_toys import ToyMixture, ToySlcp, ToyTwoMoons
     from sbi_physics.testing.cases import (
         EngineCase,
         NotApplicable,
@@ -54,7 +55,10 @@ __all__ = [
     "SimulatorCase",
     "ToyBimodal",
     "ToyGaussian",
+    "ToyMixture",
     "ToySimulator",
+    "ToySlcp",
+    "ToyTwoMoons",
     "ToyTwoStage",
     "check_engine",
     "check_posterior",
@@ -64,6 +68,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "benchmark_toys": ("ToyMixture", "ToySlcp", "ToyTwoMoons"),
     "cases": (
         "EngineCase",
         "NotApplicable",
