@@ -25,7 +25,7 @@ from sbi_physics.testing import ToyGaussian
 ENGINES = ("sbi-npe", "sbi-nre", "swyft-tmnre", "bayesflow-cinn")
 
 
-def measure(engine: str, seed: int, simulations: int, pairs: int) -> dict[str, Any]:
+def measure(engine: str, seed: int, simulations: int, pairs: int, draws: int) -> dict[str, Any]:
     """Train once and compare with the exact posterior on fresh pairs."""
     toy = ToyGaussian(dimension=3)
     train = sp.simulate(toy, simulations, seed=seed, progress=SILENT)
@@ -34,7 +34,9 @@ def measure(engine: str, seed: int, simulations: int, pairs: int) -> dict[str, A
     training = time.process_time() - start
     fresh = sp.simulate(toy, pairs, seed=seed, purpose="pairs", progress=SILENT)
     start = time.process_time()
-    coverage = sp.validate(posterior, fresh, seed=seed, training=train, progress=SILENT)
+    coverage = sp.validate(
+        posterior, fresh, n_draws=draws, seed=seed, training=train, progress=SILENT
+    )
     validation = time.process_time() - start
     points = fresh.theta[:, None]
     learned = -posterior.log_prob(points, fresh.x)[:, 0]
@@ -79,10 +81,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--simulations", type=int, default=10_000)
     parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--draws", type=int, default=499)
     results_file.options(parser, "engines")
     o = parser.parse_args()
     pieces = [
-        {"engine": engine, "seed": seed, "simulations": o.simulations, "pairs": o.pairs}
+        {
+            "engine": engine,
+            "seed": seed,
+            "simulations": o.simulations,
+            "pairs": o.pairs,
+            "draws": o.draws,
+        }
         for seed in o.seeds
         for engine in o.engines
     ]
