@@ -42,6 +42,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "max_epochs": 500,
         "batch_size": 512,
         "learning_rate": 2e-3,
+        "weight_decay": 0.0,
         "schedule": "step",
         "decay_factor": 0.9,
         "decay_epochs": 10,
