@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bench_conformance.py
 
-Every engine is trained on the closed-form problems of the kit (docs/conformance.md) with its default
-settings and several seeds, and compared with the exact posterior exactly as the checks
+Every engine is trained on the closed-form problems of the kit (docs/conformance.md) with its
+default settings and several seeds, and compared with the exact posterior exactly as the checks
 `accurate_on_...` do it. A run that was stopped goes on where it stopped.
 """
 
