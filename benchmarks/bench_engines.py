@@ -72,7 +72,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append(
             f"| `{r['engine']}` | {r['seed']} | {r['loss']:.3f} | {r['exact']:.3f} "
             f"| {r['excess']:.3f} ± {r['excess_error']:.3f} | {r['draws']} | {verdict} "
-            f"| {r['p_global']:.2g} | {r['epochs']} | {r['training_s']:.0f} | {r['validation_s']:.0f} |"
+            f"| {r['p_global']:.2g} | {r['epochs']} | {r['training_s']:.0f} "
+            f"| {r['validation_s']:.0f} |"
         )
     return "\n".join(lines)
 
