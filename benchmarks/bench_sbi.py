@@ -25,7 +25,7 @@ from sbi_physics.testing import ToyGaussian
 
 ROWS = ("densities", "ratios", "engines")
 RATIO_OBSERVATIONS = 1000
-MCMC_OBSERVATIONS = 3
+MCMC_OBSERVATIONS = 2
 MCMC_DRAWS = 100
 
 
