@@ -23,6 +23,8 @@ from sbi_physics_sbi.native_posterior import native_posterior
 import sbi_physics as sp
 from sbi_physics.testing import ToyGaussian
 
+ROWS = ("densities", "ratios", "engines")
+RATIO_OBSERVATIONS = 1000
 MCMC_OBSERVATIONS = 2
 MCMC_DRAWS = 100
 
@@ -60,24 +62,12 @@ def row(job: str, native: float, ours: float) -> None:
     print(f"| {job} | {native:.2f} | {ours:.2f} | {native / ours:.1f} |")
 
 
-def main() -> None:
-    """Run all comparisons and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--observations", type=int, default=100)
-    parser.add_argument("--draws", type=int, default=1000)
-    options = parser.parse_args()
-    n, draws = options.observations, options.draws
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
-
-    toy = ToyGaussian(dimension=3)
+def densities(toy: ToyGaussian, n: int, draws: int) -> None:
+    """Print the rows of density estimators."""
     rng = np.random.default_rng(1)
     theta = toy.prior.sample(n, rng)
     x = toy.simulate(theta, rng)
     xt = torch.from_numpy(x)
-
-    print(f"{n} observations x {draws} draws, 3 parameters, torch {torch.__version__}\n")
-    print("| job | sbi, s | here, s | ratio |\n|---|---|---|---|")
     for name, epochs in (("maf", 5), ("maf", 40), ("zuko_nsf", 10), ("mdn", 20)):
         method = lambda prior, name=name, **k: NPE(prior, density_estimator=name, **k)  # noqa: E731
         direct = trained(method, toy, epochs)
@@ -100,19 +90,35 @@ def main() -> None:
         seconds(lambda: ours.log_prob(points, x)),
     )
 
+
+def ratios(toy: ToyGaussian, draws: int) -> None:
+    """Print the row of ratio estimators: many observations, sbi's chains scaled from a few."""
+    rng = np.random.default_rng(1)
+    x = toy.simulate(toy.prior.sample(RATIO_OBSERVATIONS, rng), rng)
     ratio = trained(NRE_A, toy, 10)
     pool = native_posterior(ratio, toy.prior)
 
     def chains() -> None:
         for i in range(MCMC_OBSERVATIONS):
-            ratio.sample((MCMC_DRAWS,), x=xt[i : i + 1], show_progress_bars=False)
+            one = torch.from_numpy(x[i : i + 1])
+            ratio.sample((MCMC_DRAWS,), x=one, show_progress_bars=False)
 
-    one = seconds(chains) / MCMC_OBSERVATIONS
-    one_here = seconds(lambda: pool.sample(x, draws, np.random.default_rng(1))) / n
-    row(f"NRE, one observation (sbi: MCMC, {MCMC_DRAWS} draws; here: {draws})", one, one_here)
+    native = seconds(chains) * RATIO_OBSERVATIONS / MCMC_OBSERVATIONS
+    here = seconds(lambda: pool.sample(x, draws, np.random.default_rng(1)))
+    row(
+        f"NRE, {RATIO_OBSERVATIONS} observations (sbi: MCMC, {MCMC_DRAWS} draws each, "
+        f"{MCMC_OBSERVATIONS} observations, scaled; here: all, {draws} draws each)",
+        native,
+        here,
+    )
 
+
+def engines(toy: ToyGaussian, n: int, draws: int) -> None:
+    """Print the times of this package's own engines."""
     print("\nengines, same task (networks of this package):\n")
     print("| engine | train, s | draws, s | log density of the draws, s |\n|---|---|---|---|")
+    rng = np.random.default_rng(1)
+    x = toy.simulate(toy.prior.sample(n, rng), rng)
     simulations = sp.simulate(toy, 4000, seed=1)
     for engine in ("sbi-npe", "sbi-nre"):
         start = time.process_time()
@@ -125,6 +131,27 @@ def main() -> None:
         posterior.log_prob(sampled, x)
         density = time.process_time() - start
         print(f"| {engine} (10 epochs) | {fit:.1f} | {draw:.2f} | {density:.2f} |")
+
+
+def main() -> None:
+    """Run the comparisons asked for and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--observations", type=int, default=100)
+    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, help="rows to measure")
+    options = parser.parse_args()
+    n, draws = options.observations, options.draws
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    toy = ToyGaussian(dimension=3)
+    print(f"{n} observations x {draws} draws, 3 parameters, torch {torch.__version__}\n")
+    print("| job | sbi, s | here, s | ratio |\n|---|---|---|---|")
+    if "densities" in options.rows:
+        densities(toy, n, draws)
+    if "ratios" in options.rows:
+        ratios(toy, draws)
+    if "engines" in options.rows:
+        engines(toy, n, draws)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class OptimizerSettings(TrainingSettings):
     """Settings of the training loop."""
 
     max_epochs: int = Field(
-        60, ge=1, description="Largest number of passes; length of the learning-rate schedule."
+        30, ge=1, description="Largest number of passes; length of the learning-rate schedule."
     )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate.")
     schedule: ScheduleName = Field(

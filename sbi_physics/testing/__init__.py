@@ -17,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sbi_physics.testing.benchmark_toys import ToyMixture, ToySlcp, ToyTwoMoons
     from sbi_physics.testing.cases import (
         EngineCase,
         NotApplicable,
@@ -57,7 +58,10 @@ __all__ = [
     "ToyGaussian",
     "ToyMixed",
     "ToyOrdered",
+    "ToyMixture",
     "ToySimulator",
+    "ToySlcp",
+    "ToyTwoMoons",
     "ToyTwoStage",
     "check_engine",
     "check_posterior",
@@ -67,6 +71,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "benchmark_toys": ("ToyMixture", "ToySlcp", "ToyTwoMoons"),
     "cases": (
         "EngineCase",
         "NotApplicable",

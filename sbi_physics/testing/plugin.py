@@ -28,6 +28,21 @@ def sbi_physics_simulators() -> list[SimulatorSpec]:
             "Hits with a common offset that enters only the readout; exact posterior known.",
             "sbi_physics.testing.toys:ToyTwoStage",
         ),
+        SimulatorSpec(
+            "toy-two-moons",
+            "Two thin crescents in two parameters (sbibm); exact posterior known.",
+            "sbi_physics.testing.benchmark_toys:ToyTwoMoons",
+        ),
+        SimulatorSpec(
+            "toy-mixture",
+            "A broad and a narrow Gaussian with common mean (sbibm); exact posterior known.",
+            "sbi_physics.testing.benchmark_toys:ToyMixture",
+        ),
+        SimulatorSpec(
+            "toy-slcp",
+            "Mean and covariance from four points, four modes (sbibm); exact posterior known.",
+            "sbi_physics.testing.benchmark_toys:ToySlcp",
+        ),
     ]
 
 

@@ -35,7 +35,7 @@ COUPLING = Parameter(
 )
 
 
-_TRAINING = {"batch_size": 512, "learning_rate": 2e-3}
+_TRAINING = {"batch_size": 512, "learning_rate": 2e-3, "weight_decay": 0.0}
 BUDGETS: Final[Mapping[str, Budget]] = {
     "quick": Budget(simulations=20_000, training={**_TRAINING, "max_epochs": 30}),
     "standard": Budget(simulations=100_000, pairs=4000, training={**_TRAINING, "max_epochs": 40}),

@@ -81,7 +81,7 @@ _SIGMA_ANGLE = Parameter(
     support=(1e-5, 0.5),
 )
 
-_TRAINING = {"batch_size": 512, "learning_rate": 2e-3}
+_TRAINING = {"batch_size": 512, "learning_rate": 2e-3, "weight_decay": 0.0}
 _BUDGETS = {
     "quick": Budget(simulations=20_000, training={**_TRAINING, "max_epochs": 40}),
     "standard": Budget(simulations=100_000, training={**_TRAINING, "max_epochs": 80}),

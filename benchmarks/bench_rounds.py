@@ -1,0 +1,120 @@
+"""Truncated rounds at one observation of the photon-ALP case, against an amortised posterior.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_rounds.py --amortised runs/cta-npe/posterior
+
+The observation is simulated at a fiducial point of `alp-ngc1275`. Rounds close in on it; compared
+are the widths of the central 68 % intervals of log10(m_a) and log10(g) with those of a posterior
+trained on 100 000 simulations of the whole prior (`sbi-physics run alp-ngc1275 --engine sbi-npe
+--set response=cta-prod3b-south-z20-50h --seed 1`). The truncated posterior is validated on fresh
+pairs from its own truncated prior. `--store` keeps the simulations and resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import sbi_physics as sp
+from sbi_physics.progress import SILENT
+from sbi_physics.truncate import training_simulations
+
+DRAWS = 20_000
+
+
+def quantiles(posterior: sp.Posterior, x: np.ndarray) -> np.ndarray:
+    """Return the 16 %, 50 % and 84 % quantiles of log10 of both parameters, shape (3, 2)."""
+    draws = posterior.sample(x, DRAWS, np.random.default_rng(2))[0]
+    return np.quantile(np.log10(draws), [0.16, 0.5, 0.84], axis=0)
+
+
+def row(name: str, simulations: int, middle: np.ndarray, reference: np.ndarray, end: str) -> None:
+    """Print one posterior: intervals, widths, and widths over those of the reference."""
+    width = middle[2] - middle[0]
+    ratio = width / (reference[2] - reference[0])
+    cells = " | ".join(
+        f"{m:.2f} ({low:.2f} to {high:.2f}) | {w:.3f} | {r:.2f}"
+        for (low, m, high), w, r in zip(middle.T, width, ratio, strict=True)
+    )
+    print(f"| {name} | {simulations} | {cells} | {end} |", flush=True)
+
+
+def main() -> None:
+    """Run the rounds and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--amortised", type=Path, required=True, help="folder of the posterior")
+    parser.add_argument("--response", default="cta-prod3b-south-z20-50h")
+    parser.add_argument("--fiducial", default="m30-g2")
+    parser.add_argument("--engine", default="sbi-npe")
+    parser.add_argument("--settings", type=json.loads, default={}, help="engine settings, JSON")
+    parser.add_argument("--simulations", type=int, default=10_000, help="of each round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epsilon", type=float, default=1e-3)
+    parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--store", type=Path, default=Path("runs/rounds.zarr"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/rounds"))
+    o = parser.parse_args()
+    torch.set_num_threads(1)
+
+    alp = sp.simulator("alp-ngc1275", response=o.response)
+    x = alp.simulate(alp.theta(o.fiducial)[None], np.random.default_rng(1))
+    reference = quantiles(sp.load_posterior(o.amortised), x)
+    start = time.perf_counter()
+    posterior = sp.truncate(
+        alp,
+        x,
+        o.engine,
+        rounds=o.rounds,
+        simulations=o.simulations,
+        epsilon=o.epsilon,
+        settings=o.settings,
+        seed=1,
+        workers=o.workers,
+        store=o.store,
+        folder=o.folder,
+        replace_rounds=True,
+        progress=SILENT,
+    )
+    seconds = time.perf_counter() - start
+    rounds = posterior.context.truncation.rounds
+    print("| round | box of m_a, neV | of g | volume | simulated | reused | trained on | s |")
+    print("|---" * 8 + "|")
+    for k, r in enumerate(rounds):
+        box = {p.name: r.box.get(p.name, p.bounds) for p in posterior.parameters}
+        ends = " | ".join(f"{low:.3g} to {high:.3g}" for low, high in box.values())
+        print(
+            f"| {k} | {ends} | {r.volume:.3f} | {r.simulated} | {r.reused} | {r.trained_on} "
+            f"| {r.seconds:.0f} |"
+        )
+    last = rounds[-1]
+    print(f"\nthe next box would have volume {last.next_volume:.3f}; {seconds:.0f} s\n")
+
+    pairs = sp.simulate(
+        alp,
+        o.pairs,
+        prior=posterior.context.simulation_prior,
+        seed=2,
+        purpose="pairs",
+        store=o.folder / f"pairs-{len(rounds)}-{last.volume:.6f}.zarr",
+        progress=SILENT,
+    )
+    with sp.SimulationStore.open(o.store) as store:
+        training = training_simulations(posterior, store)
+        coverage = sp.validate(posterior, pairs, seed=1, training=training, progress=SILENT)
+    verdict = " ".join([coverage.verdict, *coverage.labels]) + f" (p {coverage.p_global:.2g})"
+    head = "| posterior | simulations"
+    for name in ("m_a", "g"):
+        head += f" | log10 {name}, 68 % | width | over amortised"
+    print(f"{head} | verdict |\n" + "|---" * 9 + "|")
+    row("amortised", 100_000, reference, reference, "")
+    total = sum(r.simulated for r in rounds)
+    row(f"{o.engine}, {len(rounds)} rounds", total, quantiles(posterior, x), reference, verdict)
+
+
+if __name__ == "__main__":
+    main()
