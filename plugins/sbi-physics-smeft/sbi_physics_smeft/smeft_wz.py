@@ -252,7 +252,8 @@ class SmeftWz(WzSimulator):
     def fiducial_gram(self) -> FloatArray:
         """Mean Gram matrix of selected events in the Standard Model, shape (4, 4), 00 entry 1.
 
-        With a selection by Monte Carlo (400 000 events, fixed seed), known to half a per cent.
+        With a selection by Monte Carlo (400 000 events, fixed seed): entry ab is known to half a
+        per cent of the root of aa times bb.
         """
         return self._acceptance_gram() / self.acceptance()
 
