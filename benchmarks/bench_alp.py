@@ -1,9 +1,9 @@
 # ruff: noqa: E402 - thread counts must be set before anything imports NumPy
 """Photon-ALP propagation and whole observations, side by side with gammaALPs and gammapy.
 
-    python benchmarks/bench_alp.py [--repeats 5]
+    python benchmarks/bench_alp.py [--repeats 5] [--throughput]
 
-Everything runs on one thread; the codes take turns, so that a busy machine slows both alike, and
+The comparisons run on one thread; the codes take turns, so that a busy machine slows both alike, and
 CPU time of the process is counted. Two comparisons:
 
 1. propagation: 200 energies through the 4499 cells of one Perseus field, gammaALPs' ``run()``
@@ -11,14 +11,18 @@ CPU time of the process is counted. Two comparisons:
 2. whole observation: new field, cluster, background light, Milky Way, folding, Poisson; gammaALPs
    with a gammapy `SpectrumDataset` against the simulator `alp-ngc1275`, same energies, same
    response file (needs $GAMMAPY_DATA).
+
+``--throughput`` prints instead how long the simulators take for draws of their priors, by level and
+option, the time of a million, and how much faster two cores are (wall time: on an idle machine).
 """
 
 from __future__ import annotations
 
 import os
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
+os.environ["NUMBA_NUM_THREADS"] = "2"
 
 import argparse
 import logging
@@ -28,6 +32,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numba
 import numpy as np
 import scipy.integrate
 
@@ -68,7 +73,13 @@ def main() -> None:
     """Run both comparisons and print one table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="turns of each code")
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--throughput", action="store_true", help="simulators, not the codes")
+    given = parser.parse_args()
+    if given.throughput:
+        throughput()
+        return
+    repeats = given.repeats
+    numba.set_num_threads(1)
     logging.disable(logging.ERROR)
     warnings.simplefilter("ignore")
     features = binding.get_host_cpu_features()
@@ -137,6 +148,38 @@ def observation(repeats: int) -> None:
         peer_observation, lambda: simulator.simulate(theta, rng), repeats, per_call=16
     )
     report(f"whole observation, {energy.size} energies", peer, ours)
+
+
+CASES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("five (default)", {}),
+    ("five, compat", {"cell_mode": "compat"}),
+    ("five, merge_cells 0.2", {"merge_cells": 0.2}),
+    ("five, compat, merge_cells 0.2", {"cell_mode": "compat", "merge_cells": 0.2}),
+    ("informed", {"level": "informed"}),
+    ("informed, focused ranges", {"level": "informed", "ranges": "focused"}),
+    ("agnostic", {"level": "agnostic"}),
+)
+
+
+def throughput(n: int = 256) -> None:
+    """Milliseconds a simulation on one and two threads, and hours of a million on two."""
+    print(f"{'alp-ngc1275':34s}{'1 thread':>12s}{'2 threads':>12s}{'ratio':>8s}{'1e6 on 2':>12s}")
+    for name, options in CASES:
+        simulator = AlpNgc1275(**options)
+        theta = simulator.prior.sample(n, np.random.default_rng(1))
+        simulator.simulate(theta[:2], np.random.default_rng(2))
+        best = []
+        for threads in (1, 2):
+            numba.set_num_threads(threads)
+            times = []
+            for _ in range(3):
+                start = time.perf_counter()
+                simulator.simulate(theta, np.random.default_rng(2))
+                times.append(time.perf_counter() - start)
+            best.append(min(times) / n)
+        hours = best[1] * 1e6 / 3600.0
+        row = f"{1e3 * best[0]:9.2f} ms{1e3 * best[1]:9.2f} ms{best[0] / best[1]:8.2f}"
+        print(f"{name:34s}{row}{hours:10.1f} h", flush=True)
 
 
 def module_list(energy: np.ndarray[Any, Any], *, seed: int) -> Any:
