@@ -15,7 +15,8 @@ between 0 (nothing learned) and :math:`-2\ln 2`; several blocks are averaged.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -85,14 +86,8 @@ class MarginalRatioEngine(TorchEngine):
     summary: ClassVar[str] = "marginal neural ratio estimation, joint up to six parameters (swyft)"
     Settings: ClassVar[type[TrainingSettings]] = MarginalRatioSettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
-    architecture: ClassVar[tuple[str, ...]] = (
-        *EMBEDDING_FIELDS,
-        "heads",
-        "hidden_features",
-        "num_blocks",
-        "pool_size",
-    # The public analysis code behind arXiv:2509.20578; its schedule halves the rate on plateaus,
-    # ours is that of every engine.
+    # The public analysis code behind arXiv:2509.20578; its learning rate falls on plateaus, ours
+    # by the schedule of every engine.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "alps": {
             "heads": "marginals",
@@ -106,93 +101,12 @@ class MarginalRatioEngine(TorchEngine):
             "stop_after_epochs": 30,
         }
     }
-
-    def supports(self, observable: Observable) -> str | None:
-        """Every kind of observable is supported."""
-        return None
-
-    def _train(
-        self,
-        data: TrainingData,
-        context: PosteriorContext,
-        settings: MarginalRatioSettings,
-        seed: int,
-        progress: Progress,
-    ) -> Posterior:
-        settings = _resolved(settings, context)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            network = _build(context, settings)
-        history = fit(
-            network,
-            _Loss(network, settings.contrasts, random=True),
-            data,
-            settings,
-            seed=seed + 1,
-            progress=progress,
-            validation_loss=_Loss(network, settings.contrasts, random=False),
-        )
-        return _posterior(replace(context, history=history), network, settings)
-
-    def _rebuild(
-        self, context: PosteriorContext, config: Mapping[str, Any], weights: Mapping[str, AnyArray]
-    ) -> Posterior:
-        settings = MarginalRatioSettings(**config)
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then overwritten
-            network = _build(context, settings)
-        load_arrays(network, weights)
-        return _posterior(context, network, settings)
-
-
-class _Loss:
-    """Contrastive loss; random pairs for training, always the same ones for validation."""
-
-    def __init__(self, network: RatioNetwork, contrasts: int, *, random: bool) -> None:
-        self.network, self.contrasts, self.random = network, contrasts, random
-
-    def __call__(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-        rolls = shifts(len(u), self.contrasts, random=self.random)
-        logits = self.network.logits(u, x, rolls).movedim(-1, 0)
-        weights = None
-        if weight is not None:
-            weights = pair_weights(weight, rolls).expand(logits.shape).flatten(0, 1)
-        entropy = contrastive_loss(
-            logits.flatten(0, 1), "A", gamma=1.0, balance=0.0, weights=weights
-        )
-        return 2 * (entropy - math.log(2))
-
-
-def _resolved(settings: MarginalRatioSettings, context: PosteriorContext) -> MarginalRatioSettings:
-    """Decide between joint and marginal heads."""
-    d = context.prior.d
-    if settings.heads == "joint" and d > MAX_JOINT:
-        raise TrainingError(
-            f"a joint ratio of {d} parameters cannot be sampled well; at most {MAX_JOINT} can. "
-            "Set heads to 'marginals', or infer fewer parameters"
-        )
-    if settings.heads == "auto":
-        heads: Literal["joint", "marginals"] = "joint" if d <= MAX_JOINT else "marginals"
-        settings = settings.model_copy(update={"heads": heads})
-    if settings.heads == "marginals" and context.prior.constraints:
-        rules = ", ".join(repr(c.expression) for c in context.prior.constraints)
-        raise TrainingError(
-            f"the prior's constraints {rules} tie parameters together, so their marginal priors "
-            "are no products; set heads to 'joint'"
-        )
-    return settings
-
-
-def _build(context: PosteriorContext, settings: MarginalRatioSettings) -> RatioNetwork:
-    embedding = build_embedding(context.observable, settings)
-    names = context.prior.names
-    return RatioNetwork(
-        embedding,
-        output_size(embedding, context.observable.shape),
-        names,
-        joint_heads(names) if settings.heads == "joint" else marginal_heads(names),
-        width=settings.hidden_features,
-        blocks=settings.num_blocks,
-        dropout=settings.dropout,
+    architecture: ClassVar[tuple[str, ...]] = (
+        *EMBEDDING_FIELDS,
+        "heads",
+        "hidden_features",
+        "num_blocks",
+        "pool_size",
     )
 
     def _resolved(
