@@ -69,6 +69,17 @@ class ConversionOptions(SimulatorOptions):
         "from 0, the seed of the one field that all simulations share.",
     )
 
+    merge_cells: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Faster, not exact: join neighbouring cells where no phase in the joined cell "
+        "exceeds this, 0 to 1; 0: never. In the default prior 0.2 is 1.7 times faster and moves "
+        "P(E) of one field by up to 0.011 (root mean square 0.0007), 0.4: 2.4 times and 0.034 "
+        "(0.0015).",
+        json_schema_extra={"later": True, "unit": "rad"},
+    )
+
     @field_validator("realisation")
     @classmethod
     def _is_a_seed(cls, realisation: int | str) -> int | str:

@@ -34,6 +34,7 @@ class Conversion:
         high_mass_cut: bool,
         realisation: int | Literal["random"],
         tau: Array | None = None,
+        merge_rad: float = 0.0,
     ) -> None:
         """Prepare everything that simulations share.
 
@@ -47,11 +48,13 @@ class Conversion:
             high_mass_cut: No conversion where the field has no power.
             realisation: ``random``, or the seed of one field for all simulations.
             tau: Optical depth of the background light at each energy; None: of arXiv:1007.1459.
+            merge_rad: Largest phase in joined cells, see `photon_survival`; 0: none are joined.
         """
         self.energy_gev = energy_gev
         self.tau = optical_depth(energy_gev, redshift) if tau is None else tau
         self._redshift = redshift
         self._milky_way = milky_way
+        self._merge_rad = merge_rad
         self._cell_mode: CellMode = cell_mode
         self._high_mass_cut = high_mass_cut
         self._realisation = realisation
@@ -131,4 +134,5 @@ class Conversion:
             tau=self.tau,
             milky_way=self._milky_way,
             k_cut_kpc=k_cut,
+            merge_rad=self._merge_rad,
         )

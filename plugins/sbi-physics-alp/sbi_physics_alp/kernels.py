@@ -40,6 +40,8 @@ Indices = np.ndarray[Any, np.dtype[np.int64]]
 BLOCK: Final = 128
 """Energies a block: eight rows of it, the working set, fill a quarter of a 32 kB L1 cache."""
 
+_MOST: Final = 64  # cells joined at most
+
 MAX_PHASE: Final = 3.0e6
 """Largest phase (rad) of a cell: beyond it the range reduction is no longer exact."""
 
@@ -192,6 +194,29 @@ def _fill_cells(
 
 
 @njit(cache=True, fastmath=_FLAGS, error_model="numpy")
+def _merge_cells(
+    many: int, b_x: Array, b_y: Array, n_e: Array, length: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Mean field and density of every ``many`` cells of non-zero length in a row, total length."""
+    size = (length.shape[0] + many - 1) // many
+    x, y, n, total = np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size)
+    count = 0
+    for j in range(length.shape[0]):
+        if length[j] == 0.0:
+            continue
+        k = count // many
+        x[k] += length[j] * b_x[j]
+        y[k] += length[j] * b_y[j]
+        n[k] += length[j] * n_e[j]
+        total[k] += length[j]
+        count += 1
+    for k in range(size):
+        if total[k] > 0.0:
+            x[k], y[k], n[k] = x[k] / total[k], y[k] / total[k], n[k] / total[k]
+    return x, y, n, total
+
+
+@njit(cache=True, fastmath=_FLAGS, error_model="numpy")
 def _one_simulation(
     out: Array,
     energy: Array,
@@ -203,6 +228,7 @@ def _one_simulation(
     m: float,
     g: float,
     back: bool,
+    merge: float,
 ) -> None:
     n_energy = energy.shape[0]
     out[:4, :], out[4, :], out[5, :] = 0.0, 1.0, 0.0
@@ -215,6 +241,7 @@ def _one_simulation(
     mass_term = max(_MASS * m * m, _PLASMA * max_density)
     linear_term = _CMB + _PARALLEL * _QED * max_b_squared
     cos_psi, sin_psi = math.cos(psi), math.sin(psi)
+    whole, n_whole, many = cell, n_cells, 1
 
     n_blocks = (n_energy - first + BLOCK - 1) // BLOCK
     size = (n_energy - first + n_blocks - 1) // n_blocks
@@ -229,8 +256,24 @@ def _one_simulation(
         phase = (
             0.5 * max_length * (mass_term / energy[start] + linear_term * energy[start + n - 1])
         )
+        d = max_d
+        if merge > 0.0:
+            wanted = 1
+            while wanted < _MOST and 2 * wanted * max(2.0 * phase, d) <= merge:
+                wanted *= 2
+            if wanted != many:
+                many, cell, n_cells = wanted, whole, n_whole
+                if many > 1:
+                    x, y, n_mean, total = _merge_cells(many, b_x, b_y, n_e, length)
+                    cell = np.empty((total.shape[0], 6))
+                    n_cells, _, _, _, _, psi = _fill_cells(cell, x, y, n_mean, total, m, g, back)
+                else:
+                    n_cells, _, _, _, _, psi = _fill_cells(cell, b_x, b_y, n_e, length, m, g, back)
+                cos_psi, sin_psi = math.cos(psi), math.sin(psi)
+            phase *= many
+            d *= many
         square = phase * phase
-        u = square + max_d * max_d
+        u = square + d * d
         if u < _UP_TO_3 and square < _UP_TO_2:
             _cells_3_2(work, n, cell, n_cells)
         elif u < _UP_TO_5 and square < _UP_TO_2:
@@ -263,11 +306,12 @@ def _serial(
     m: Array,
     g: Array,
     back: bool,
+    merge: float,
 ) -> None:
     for i in range(out.shape[0]):
         f, d, s = i % b_x.shape[0], i % n_e.shape[0], i % length.shape[0]
         _one_simulation(
-            out[i], energy, first[i], b_x[f], b_y[f], n_e[d], length[s], m[i], g[i], back
+            out[i], energy, first[i], b_x[f], b_y[f], n_e[d], length[s], m[i], g[i], back, merge
         )
 
 
@@ -283,11 +327,12 @@ def _threaded(
     m: Array,
     g: Array,
     back: bool,
+    merge: float,
 ) -> None:
     for i in prange(out.shape[0]):
         f, d, s = i % b_x.shape[0], i % n_e.shape[0], i % length.shape[0]
         _one_simulation(
-            out[i], energy, first[i], b_x[f], b_y[f], n_e[d], length[s], m[i], g[i], back
+            out[i], energy, first[i], b_x[f], b_y[f], n_e[d], length[s], m[i], g[i], back, merge
         )
 
 
@@ -302,6 +347,7 @@ def propagate_alp(
     g11: Array,
     *,
     backwards: bool = False,
+    merge_rad: float = 0.0,
 ) -> Array:
     """Send a pure ALP through cells; every photon probability follows from where it ends.
 
@@ -318,6 +364,8 @@ def propagate_alp(
         m_nev: ALP mass in neV, shape (n,).
         g11: Coupling in 1e-11 GeV^-1, shape (n,).
         backwards: Travel from the last cell to the first.
+        merge_rad: In each block of energies, join 2, 4, ... neighbouring cells to their mean field
+            as long as no phase in the joined cell exceeds this; 0: never.
 
     Returns:
         Real and imaginary parts of (A_x, A_y, a), shape (n, 6, n_energy), up to a phase common
@@ -326,5 +374,5 @@ def propagate_alp(
     n = m_nev.shape[0]
     out = np.empty((n, 6, energy_gev.shape[0]))
     run = _serial if n == 1 or numba.get_num_threads() == 1 else _threaded
-    run(out, energy_gev, first, b_x, b_y, n_e, length, m_nev, g11, backwards)
+    run(out, energy_gev, first, b_x, b_y, n_e, length, m_nev, g11, backwards, merge_rad)
     return out

@@ -112,6 +112,7 @@ class AlpPks2155(AlpSimulator):
             cell_mode=self.options.cell_mode,
             high_mass_cut=self.options.high_mass_cut,
             realisation=self.options.realisation,
+            merge_rad=self.options.merge_cells,
         )
 
     @property

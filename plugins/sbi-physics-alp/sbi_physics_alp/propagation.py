@@ -41,6 +41,7 @@ def photon_survival(
     tau: ArrayLike | None = None,
     milky_way: Domains | Cells | None = None,
     k_cut_kpc: ArrayLike | None = None,
+    merge_rad: float = 0.0,
 ) -> Array:
     """Probability that an unpolarised photon arrives as a photon.
 
@@ -57,6 +58,8 @@ def photon_survival(
             the momentum difference MASS m^2 / E exceeds twice that are taken not to mix in
             ``domains``, because a field without power there cannot convert them but a grid of
             equal cells would. None: every energy mixes.
+        merge_rad: Join neighbouring cells of ``domains`` to their mean field where no phase in the
+            joined cell exceeds this, in rad; 0: never.
 
     Returns:
         Probabilities, shape (n, n_energy); n is 1 when everything is shared.
@@ -82,7 +85,9 @@ def photon_survival(
     local_energy = energy * (1.0 + redshift)
     for start in range(0, n, _CHUNK):
         part = slice(start, min(start + _CHUNK, n))
-        source = _alp_state(local_energy, cells, m[part], g[part], first[part], part)
+        source = _alp_state(
+            local_energy, cells, m[part], g[part], first[part], part, merge=merge_rad
+        )
         if galaxy is None:
             survival[part] = np.exp(-depth) * (1.0 - 0.5 * _photon_part(source))
             continue
@@ -186,16 +191,15 @@ def _alp_state(
     part: slice,
     *,
     backwards: bool = False,
+    merge: float = 0.0,
 ) -> Array:
     """Where a pure ALP ends, shape (n, 6, n_energy), for the simulations of ``part``."""
     rows = [
         np.ascontiguousarray(a[part] if a.ndim == 2 and a.shape[0] > 1 else np.atleast_2d(a))
         for a in (cells.b_x, cells.b_y, cells.n_e_cm3, cells.length_kpc)
     ]
-    contiguous = (np.ascontiguousarray(a) for a in (m, g))
-    return kernels.propagate_alp(
-        local_energy, np.ascontiguousarray(first), *rows, *contiguous, backwards=backwards
-    )
+    contiguous = (np.ascontiguousarray(a) for a in (first, *rows, m, g))
+    return kernels.propagate_alp(local_energy, *contiguous, backwards=backwards, merge_rad=merge)
 
 
 def _photon_part(state: Array) -> Array:

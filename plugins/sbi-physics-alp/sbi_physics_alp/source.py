@@ -148,6 +148,7 @@ class AlpSource(AlpSimulator):
             high_mass_cut=chosen.high_mass_cut,
             realisation=chosen.realisation,
             tau=_tau(energy, chosen),
+            merge_rad=chosen.merge_cells,
         )
         self._shape = "e_cut" if chosen.spectrum == "cutoff-power-law" else "curvature"
         vars(self)["observe_only"] = ("amplitude", "index", self._shape)

@@ -242,3 +242,18 @@ def test_the_command_line_frees_parameters(capsys):
     values = {option["name"]: option["value"] for option in record["options"]}
     assert values["free"] == ["b0", "eta"]
     assert values["n0"] == 46.0
+
+
+@pytest.mark.filterwarnings("ignore")  # third parties
+def test_published_settings_are_presets(gammapy_data):
+    code = AlpNgc1275(preset="tmnre2025", true_bins_per_decade=25)
+    assert code.parameters.names == SEVENTEEN
+    assert code.observable.shape == (90,)
+    assert code.options.true_bins_per_decade == 25  # what is set wins
+    assert code.response.livetime_s == 36000.0
+    assert code.response.background.sum() > 1e5  # a whole map
+    again = AlpNgc1275(**code.identity.options)
+    assert again.identity == code.identity
+    slides = AlpNgc1275(preset="icrc2023", true_bins_per_decade=25)
+    assert slides.observable.shape == (200,)
+    assert slides.options.response == "cta-prod3b-south-z20-50h"

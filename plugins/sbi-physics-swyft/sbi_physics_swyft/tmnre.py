@@ -15,7 +15,8 @@ between 0 (nothing learned) and :math:`-2\ln 2`; several blocks are averaged.
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -85,6 +86,21 @@ class MarginalRatioEngine(TorchEngine):
     summary: ClassVar[str] = "marginal neural ratio estimation, joint up to six parameters (swyft)"
     Settings: ClassVar[type[TrainingSettings]] = MarginalRatioSettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
+    # The public analysis code behind arXiv:2509.20578; its learning rate falls on plateaus, ours
+    # by the schedule of every engine.
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "alps": {
+            "heads": "marginals",
+            "hidden_features": 128,
+            "num_blocks": 2,
+            "contrasts": 1,
+            "dropout": 0.1,
+            "batch_size": 512,
+            "learning_rate": 5e-3,
+            "max_epochs": 3000,
+            "stop_after_epochs": 30,
+        }
+    }
     architecture: ClassVar[tuple[str, ...]] = (
         *EMBEDDING_FIELDS,
         "heads",
