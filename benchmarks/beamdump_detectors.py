@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _conventional(geometry: str, smearing: str, n: int) -> np.ndarray:
-    """sd and bias of A and half width of C, shape (point, energy, angle, 3)."""
+    """Width and bias of A, half width of C, shape (point, energy, angle, 3)."""
     truth = BeamdumpAlp(geometry=geometry)
     table = np.empty((len(POINTS), len(ENERGIES), len(ANGLES), 3))
     for k, point in enumerate(POINTS):
