@@ -7,6 +7,7 @@ entrance to the end, which makes a box or a truncated pyramid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any, Final
@@ -79,6 +80,20 @@ class Geometry:
     def array(self) -> FloatArray:
         """The fields in their order, shape (13,), as compiled code wants them."""
         return np.array(astuple(self), dtype=np.float64)
+
+    @property
+    def azimuths(self) -> tuple[float, float]:
+        """Middle and half width (rad) of the azimuths under which the dump sees the decay volume.
+
+        Half a turn where the beam axis runs through it.
+        """
+        low = min(self.entrance_x_min, self.end_x_min), self.y_min
+        high = max(self.entrance_x_max, self.end_x_max), self.y_max
+        if all(a <= 0 <= b for a, b in zip(low, high, strict=True)):
+            return 0.0, math.pi
+        middle = math.atan2(0.5 * (low[1] + high[1]), 0.5 * (low[0] + high[0]))
+        corners = [math.atan2(y, x) for x in (low[0], high[0]) for y in (low[1], high[1])]
+        return middle, max(abs(math.remainder(c - middle, math.tau)) for c in corners)
 
 
 def _box(

@@ -8,6 +8,9 @@ w_max its largest value for the momenta that occur:
 
 which peaks at (z_max - z_min) / ln(z_max / z_min). Decay and photons are drawn only for ALPs that
 survive this, and each slot is tried until it is filled: efficiency never reshapes the prior.
+
+The parametric source knows no azimuth, so ALPs are drawn only under azimuths at which the decay
+volume is seen; a constant factor of all efficiencies.
 """
 
 from __future__ import annotations
@@ -88,12 +91,14 @@ def _fill_sets(
     box: Any,
     p_low: float,
     p_high: float,
+    azimuths: tuple[float, float],
     cap: int,
     rng: np.random.Generator,
 ) -> tuple[int, int]:
     """Fill out[i, :count[i]]; return the proposals made and the first row that was given up."""
     scratch = np.empty(N_COLUMNS)
     proposals = 0
+    middle, half_width = azimuths
     for i in range(out.shape[0]):
         m, life = m_a[i], ctau[i]
         largest = _largest_weight(box, m, life, p_low, p_high)
@@ -108,6 +113,10 @@ def _fill_sets(
                 energy, px, py, pz = alp_momentum(bx, by, bz, is_b0, m, nx, ny, nz)
                 if not pz > 0.0:
                     continue
+                if half_width < math.pi:
+                    phi = middle + half_width * (2.0 * rng.random() - 1.0)
+                    pt = math.sqrt(px * px + py * py)
+                    px, py = pt * math.cos(phi), pt * math.sin(phi)
                 weight = window_probability(life * pz / m, box[0], box[1])
                 if rng.random() * largest >= weight:
                     continue
@@ -162,6 +171,7 @@ class EventSampler:
             # Two photons of e_min that fly forward; w above this bound is cut at w_max.
             max(2.0 * self.geometry.e_min, _LOWEST_P_Z),
             highest_energy(self.table),
+            self.geometry.azimuths if not len(self.table) else (0.0, math.pi),
             MAX_PROPOSALS,
             rng,
         )

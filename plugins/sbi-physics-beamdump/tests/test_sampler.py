@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sbi_physics_beamdump import kernels as k
 from sbi_physics_beamdump import sampler
-from sbi_physics_beamdump.geometry import GEOMETRIES
+from sbi_physics_beamdump.geometry import GEOMETRIES, changed_geometry
 from sbi_physics_beamdump.kinematics import decay_event
 from sbi_physics_beamdump.production import highest_energy, parametric, read_table
 from sbi_physics_beamdump.sampler import EventSampler
@@ -96,6 +96,38 @@ def test_unweighting_is_exact(b_mesons, rng):
             error = np.sqrt((weight**2 * (chosen - mean) ** 2).sum()) / weight.sum()
             error = np.hypot(error, column.std() / np.sqrt(len(column)))
             assert abs(column.mean() - mean) < 4 * error
+
+
+@pytest.mark.parametrize("name", ["off-axis", "ship-like"])
+def test_the_parametric_source_fills_any_detector_as_all_events_do(name, rng):
+    # Off-axis only some azimuths are drawn; all events draw them all.
+    geometry, m_a, ctau = GEOMETRIES[name], 1.0, 1.0
+    mesons = np.array([sampler._b_meson(rng, parametric()) for _ in range(100_000)], dtype=float)
+    every = produced(mesons, m_a, ctau, 1_000_000, geometry, rng)
+    weight = every.weight[every.accept]
+    found = draw(EventSampler(geometry), m_a, ctau, 20_000, rng)
+    for column, values in (
+        (found[:, k.P4_A], every.p4_a[:, 0]),
+        (found[:, k.VERTEX + 1], every.vertex[:, 1]),
+        (np.abs(found[:, k.VERTEX + 1]), np.abs(every.vertex[:, 1])),
+        (found[:, k.HIT1], every.hit1[:, 0]),
+    ):
+        chosen = values[every.accept]
+        mean = np.average(chosen, weights=weight)
+        error = np.sqrt((weight**2 * (chosen - mean) ** 2).sum()) / weight.sum()
+        error = np.hypot(error, column.std() / np.sqrt(len(column)))
+        assert abs(column.mean() - mean) < 4 * error
+
+
+def test_azimuths_enclose_the_decay_volume():
+    assert GEOMETRIES["on-axis"].azimuths == (0.0, np.pi)
+    assert GEOMETRIES["off-axis"].azimuths == pytest.approx((0.0, np.arctan(1.25)))
+    left = changed_geometry("off-axis", {"x_min": -3.5, "x_max": -1.0, "y_min": 0.5})
+    middle, half = left.azimuths
+    for x in (-3.5, -1.0):
+        for y in (0.5, 1.25):
+            assert abs(np.angle(np.exp(1j * (np.arctan2(y, x) - middle)))) <= half + 1e-12
+    assert half < np.pi / 4
 
 
 def test_weights_stay_below_their_bound(rng):
