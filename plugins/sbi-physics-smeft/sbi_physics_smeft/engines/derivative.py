@@ -30,6 +30,7 @@ from sbi_physics_smeft.engines.gram_posterior import (
     Rates,
     event_inputs,
     for_sets,
+    of_any_proposal,
     rates_of,
 )
 from sbi_physics_smeft.engines.label_data import Events, LabelData, labelled_events
@@ -84,6 +85,7 @@ class DerivativeEngine(Engine):
     ) -> DerivativePosterior:
         events, rates = labelled_events(data), rates_of(data.simulations, data.prior)
         simulator = cast("EftSimulator", data.simulations.simulator)
+        context = of_any_proposal(context)
         if settings.max_events:
             context = for_sets(context, events.x[data.train_rows], settings.max_events)
         trace = sampling_trace(simulator, data)
@@ -124,7 +126,9 @@ class DerivativeEngine(Engine):
             return loss, target
         points = simulator.points
         needed = int(active_entries(events.gram).sum())
-        rank = int(np.linalg.matrix_rank(monomials(points / np.abs(points).max(axis=0))))
+        largest = np.abs(points).max(axis=0)
+        rows = monomials(points / np.where(largest > 0, largest, 1.0))
+        rank = int(np.linalg.matrix_rank(rows))
         if rank < needed:
             raise TrainingError(
                 f"the cross-entropy of {len(points)} points cannot determine {needed} "
@@ -135,9 +139,7 @@ class DerivativeEngine(Engine):
         sigma = monomials(points) @ pack(simulator.fiducial_gram())
         labels = shares / sigma * (events.gram @ monomials(points).T) / share[:, None]
         return (
-            GramCrossEntropy(
-                network, points, shares, sigma, 1.0, repulsive=repulsive, n_events=n
-            ),
+            GramCrossEntropy(network, points, shares, sigma, 1.0, repulsive=repulsive, n_events=n),
             labels,
         )
 

@@ -30,6 +30,8 @@ from sbi_physics.posterior import PosteriorContext
 from sbi_physics.ratio import RatioPosterior
 from sbi_physics.transforms import Transform
 from sbi_physics.types import AnyArray, DataArray, FloatArray
+from sbi_physics_smeft.conventions import pack
+from sbi_physics_smeft.eft_simulator import EftOptions, EftSimulator
 
 _ROWS = 32_768
 _ENTRIES = 8_000_000
@@ -130,8 +132,8 @@ class GramPosterior(RatioPosterior, ABC):
 
         Args:
             sm_events: Expected events at zero parameters; default those of the simulator.
-            sample: Coefficients of events from zero parameters, shape (n, entries): ratios are then
-                normalised on them, see `QuadraticModel`.
+            sample: Coefficients of events from zero parameters, shape (n, entries), on which
+                ratios are then normalised, see `QuadraticModel`.
 
         Raises:
             ContractError: If some parameters are held.
@@ -146,9 +148,7 @@ class GramPosterior(RatioPosterior, ABC):
             floor=float(self._settings["floor"]),
         )
 
-    def log_ratio(
-        self, theta: ArrayLike, x: ArrayLike, *, per_event: bool = False
-    ) -> FloatArray:
+    def log_ratio(self, theta: ArrayLike, x: ArrayLike, *, per_event: bool = False) -> FloatArray:
         """Return the learned log ratio to zero parameters.
 
         Args:
@@ -212,6 +212,20 @@ class GramPosterior(RatioPosterior, ABC):
         return to_arrays(self.network)
 
 
+def of_any_proposal(context: PosteriorContext) -> PosteriorContext:
+    """Return a context that belongs to ordinary simulations.
+
+    A ratio does not depend on what its training events were drawn from; fresh pairs for the
+    validator come from p(x|theta), with the default proposal.
+    """
+    identity = context.simulator
+    if identity is None:
+        return context
+    defaults = {n: EftOptions.model_fields[n].default for n in EftOptions.model_fields}
+    plain = EftOptions(**defaults).model_dump(mode="json")
+    return replace(context, simulator=replace(identity, options={**identity.options, **plain}))
+
+
 def event_inputs(transform: Transform, events: DataArray) -> DataArray:
     """Return network inputs, shape (n, features), of single events (n, features)."""
     if transform.observable.kind != "set":
@@ -257,9 +271,6 @@ def rates_of(simulations: Any, prior: Prior) -> Rates:
     Raises:
         ContractError: If some free parameters are not inferred: a ratio depends on all of them.
     """
-    from sbi_physics_smeft.conventions import pack
-    from sbi_physics_smeft.eft_simulator import EftSimulator
-
     simulator = simulations.simulator
     if not isinstance(simulator, EftSimulator):
         raise ContractError(

@@ -52,9 +52,10 @@ def labelled_events(data: TrainingData) -> Events:
     simulations = data.simulations
     missing = [name for name in ("gram", "source") if name not in simulations.latents]
     if missing:
+        there = ", ".join(simulations.latents) or "none"
         raise TrainingError(
             f"learning from labels needs the latents {', '.join(missing)}, as the simulators "
-            f"smeft-* store them; these simulations have {', '.join(simulations.latents) or 'none'}"
+            f"smeft-* store them; these simulations have {there}"
         )
     rows = simulations.read(slice(None))
     gram = np.asarray(rows.z["gram"], dtype=np.float64)

@@ -6,8 +6,8 @@ predicts :math:`\hat G(x)` with :math:`\hat G_{00} = 1`.
 - Regression: labels :math:`g = G/\mathrm{tr}\, M G`, prediction
   :math:`\hat g = \hat G/\mathrm{tr}\, M\hat G`, squared differences. At the minimum
   :math:`\hat g = E_q[g|x]`, hence :math:`\hat G(x) = E_0[G|x]`. For events from zero parameters
-  tr MG = 1 and this is derivative learning (arXiv:2107.10859, 2410.07315); for a mixture all labels
-  are bounded, and the identity tr M g = 1 is built in.
+  tr MG = 1 and this is derivative learning (arXiv:2107.10859, 2410.07315); for a mixture all
+  labels are bounded, and the identity tr M g = 1 is built in.
 - Cross-entropy of the points of a mixture: labels :math:`y_k = a_k\, p(z|\theta_k)/q(z)` against
   :math:`\hat p_k \propto a_k\, v_k^T \hat G v_k/\sigma_k`.
 - ALICE (arXiv:1808.00973): soft targets s = 1/(1 + r(z)) on events of zero and of one point.

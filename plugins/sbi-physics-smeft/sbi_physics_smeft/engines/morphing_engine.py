@@ -38,7 +38,13 @@ from sbi_physics_smeft.engines.derivative import (
     sampling_trace,
     single_events_only,
 )
-from sbi_physics_smeft.engines.gram_posterior import GramPosterior, Rates, for_sets, rates_of
+from sbi_physics_smeft.engines.gram_posterior import (
+    GramPosterior,
+    Rates,
+    for_sets,
+    of_any_proposal,
+    rates_of,
+)
 from sbi_physics_smeft.engines.label_data import Events, labelled_events
 from sbi_physics_smeft.engines.losses import PointRatios
 from sbi_physics_smeft.engines.morphing import MorphingBasis
@@ -121,6 +127,7 @@ class MorphingEngine(Engine):
     ) -> MorphingPosterior:
         events, rates = labelled_events(data), rates_of(data.simulations, data.prior)
         simulator = cast("EftSimulator", data.simulations.simulator)
+        context = of_any_proposal(context)
         basis = _basis_of(simulator, events)
         if settings.max_events:
             context = for_sets(context, events.x[data.train_rows], settings.max_events)

@@ -11,6 +11,7 @@ Inside, parameters are in units in which the entries are of order one.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor, nn
 
 from sbi_physics.likelihood.gram import n_parameters, triangle
 from sbi_physics.types import BoolArray, FloatArray
-
 
 
 class MemberPerceptron(nn.Module):
@@ -37,7 +37,7 @@ class MemberPerceptron(nn.Module):
         sizes = [n_in, *[width] * depth, n_out]
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in pairwise(sizes):
             bound = 1 / math.sqrt(a)
             self.weights.append(nn.Parameter((2 * torch.rand(members, a, b) - 1) * bound))
             self.biases.append(nn.Parameter((2 * torch.rand(members, 1, b) - 1) * bound))

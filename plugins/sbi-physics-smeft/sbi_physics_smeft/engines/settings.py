@@ -27,6 +27,14 @@ class LabelSettings(OptimizerSettings):
     max_epochs: int = Field(
         30, ge=1, description="Largest number of passes; length of the learning-rate schedule."
     )
+    keep: Literal["best", "last"] = Field(
+        "last",
+        description="Weights that are kept: the last ones, or those of the lowest validation "
+        "loss, which here follows the noise of the labels.",
+    )
+    stop_after_epochs: int = Field(
+        1000, ge=1, description="Stop when the validation loss has not improved for so long."
+    )
     batch_size: int = Field(1024, ge=2, description="Rows in one gradient step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
     validation_fraction: float = Field(0.1, gt=0, lt=0.9, description="Share of events held out.")

@@ -6,7 +6,8 @@ times at weight 1/n they say the same with less noise (arXiv:2410.07315). In clo
 .. math:: n = \max_k \left\lceil \frac{|y_k|}{|\mu_k| + t\, s_k} \right\rceil, \quad
           1 \le n \le n_{\max},
 
-with the mean and a robust spread of each label, :math:`s = \min(\mathrm{std}, 10\, q_{99\%}(|y|))`.
+with the mean and a robust spread of each label,
+:math:`s = \min(\mathrm{std}, 10\, q_{99\%}(|y|))`.
 It removes the noise of the smearing at fixed latents; it makes no new latents.
 """
 
