@@ -132,18 +132,21 @@ def test_extended_sets_know_the_number_of_events():
 
 
 def test_sets_pass_the_validator():
-    posterior = DerivativeEngine().train(
-        simulations(50_000), {"max_epochs": 15, "max_events": 30}, seed=2, progress=SILENT
-    )
+    # Half of the prior: the sign of theta is unknowable, which would leave nothing to rank.
+    prior = TOY.prior.truncate({"theta": (0.0, 2.0)})
+    toy = SmeftToy(alpha=1.0, proposal="mixture")
+    data = sp.simulate(toy, 50_000, prior=prior, seed=1, progress=SILENT)
+    settings = {"max_epochs": 15, "batch_size": 512, "max_events": 30}
+    posterior = DerivativeEngine().train(data, settings, seed=2, progress=SILENT)
     rng = np.random.default_rng(4)
-    theta = TOY.prior.sample(300, rng)
+    theta = prior.sample(300, rng)
     events = TOY.simulate(np.repeat(theta, 30, axis=0), rng).reshape(300, 30, 1)
     x = np.concatenate([events, np.ones_like(events)], axis=2)
     pairs = sp.Simulations.from_arrays(
-        theta, x, TOY.prior, posterior.observable, purpose="pairs", seed=9
+        theta, x, prior, posterior.observable, purpose="pairs", seed=9
     )
     coverage = sp.validate(posterior, pairs, n_draws=199, seed=1, progress=SILENT)
-    assert coverage.verdict != "FAIL"
+    assert coverage.verdict in ("PASS", "MARGINAL")
 
 
 @conformance(POSTERIOR_CHECKS, lambda: trained("mixture"), simulator=TOY)

@@ -214,7 +214,7 @@ def rebuilt_gram_network(
     context: PosteriorContext, settings: LabelSettings, weights: Mapping[str, AnyArray]
 ) -> GramNetwork:
     """Rebuild a network from stored weights."""
-    active = np.asarray(weights["active"]) > 0
+    active = np.asarray(weights["active"], dtype=np.float64) > 0
     scale = np.asarray(weights["scale"], dtype=np.float64)
     network = build_gram_network(context, settings, active, scale, 0)
     load_arrays(network, weights)

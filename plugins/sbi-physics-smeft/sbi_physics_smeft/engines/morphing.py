@@ -81,8 +81,7 @@ class MorphingBasis:
     def weights(self, theta: ArrayLike) -> FloatArray:
         """Return w(theta), shape (..., B), at points (..., d)."""
         m = monomials(np.asarray(theta, dtype=np.float64) / self.scale)[..., self.active]
-        weights: FloatArray = np.linalg.solve(self.matrix.T, m[..., None])[..., 0]
-        return weights
+        return np.asarray(np.linalg.solve(self.matrix.T, m[..., None])[..., 0], np.float64)
 
     def amplification(self, theta: ArrayLike) -> FloatArray:
         """Return sum_b |w_b(theta)|, shape (...)."""

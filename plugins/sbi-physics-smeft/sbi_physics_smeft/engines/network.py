@@ -100,7 +100,8 @@ class GramNetwork(nn.Module):
     def physical(self, packed: Tensor) -> Tensor:
         """Return packed matrices in physical parameters, float64."""
         unit = self.scale[self.rows] * self.scale[self.columns]
-        return packed.double() / unit
+        physical: Tensor = packed.double() / unit
+        return physical
 
 
 class RatioNetwork(nn.Module):
@@ -118,4 +119,5 @@ class RatioNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return log p(x|theta_b)/p(x|0), shape (members, batch, points)."""
         out: Tensor = self.body(x)[..., 0]
-        return out.unflatten(0, (self.members, -1)).transpose(1, 2)
+        ratios: Tensor = out.unflatten(0, (self.members, -1)).transpose(1, 2)
+        return ratios

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sbi_physics.nn.settings import OptimizerSettings
 
@@ -74,3 +74,12 @@ class LabelSettings(OptimizerSettings):
         lt=1,
         description="Ratios below it are raised to it; only unconstrained ones get there.",
     )
+
+    @model_validator(mode="after")
+    def _on_the_processor(self) -> LabelSettings:
+        if self.device not in ("auto", "cpu"):
+            raise ValueError(
+                f"device={self.device!r} is not supported: these small networks train on the "
+                "processor (auto or cpu)"
+            )
+        return self

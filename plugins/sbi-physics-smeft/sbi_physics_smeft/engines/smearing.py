@@ -46,7 +46,8 @@ def robust_spread(labels: FloatArray) -> FloatArray:
     plain = labels.std(axis=0)
     tail = 10.0 * np.quantile(np.abs(labels), 0.99, axis=0)
     # Where 99 % of the labels are zero the quantile says nothing.
-    return np.where(tail > 0, np.minimum(plain, tail), plain)
+    spread: FloatArray = np.where(tail > 0, np.minimum(plain, tail), plain)
+    return spread
 
 
 def fractional_copies(
