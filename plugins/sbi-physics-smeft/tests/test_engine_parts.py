@@ -52,6 +52,14 @@ def test_copies_are_capped_counted_and_follow_the_worst_label():
         fractional_copies(labels, 0.0)
 
 
+def test_labels_that_hardly_any_event_has_keep_a_unit():
+    labels = np.full((10_000, 1), 1e-12)
+    labels[:10] = 500.0  # one in a thousand: the 99 % quantile is 1e-12, the mean 0.5
+    assert robust_spread(labels)[0] == pytest.approx(5.0, rel=1e-6)
+    wide = np.random.default_rng(7).normal(size=(10_000, 1))
+    assert robust_spread(wide)[0] == pytest.approx(wide.std())
+
+
 def test_the_published_basis_has_its_conditioning_and_amplification():
     basis = MorphingBasis.of(PAPER)
     raw = monomials(PAPER) / monomials(np.ones(3))

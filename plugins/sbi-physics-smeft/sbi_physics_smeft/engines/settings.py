@@ -35,6 +35,12 @@ class LabelSettings(OptimizerSettings):
     stop_after_epochs: int = Field(
         1000, ge=1, description="Stop when the validation loss has not improved for so long."
     )
+    clip_max_norm: float = Field(
+        1e4,
+        gt=0,
+        description="Largest gradient norm. A small one clips just the batches with outlying "
+        "labels, which biases a regression.",
+    )
     batch_size: int = Field(1024, ge=2, description="Rows in one gradient step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
     validation_fraction: float = Field(0.1, gt=0, lt=0.9, description="Share of events held out.")

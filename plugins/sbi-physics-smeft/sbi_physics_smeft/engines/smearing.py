@@ -7,7 +7,7 @@ times at weight 1/n they say the same with less noise (arXiv:2410.07315). In clo
           1 \le n \le n_{\max},
 
 with the mean and a robust spread of each label,
-:math:`s = \min(\mathrm{std}, 10\, q_{99\%}(|y|))`.
+:math:`s = \min(\mathrm{std}, 10\max(q_{99\%}(|y|), \overline{|y|}))`.
 It removes the noise of the smearing at fixed latents; it makes no new latents.
 """
 
@@ -42,11 +42,14 @@ class Copies:
 
 
 def robust_spread(labels: FloatArray) -> FloatArray:
-    """Return min(std, 10 x the 99 % quantile of |y|) of each column, shape (columns,)."""
+    """Return min(std, 10 x max(99 % quantile, mean) of |y|) of each column, shape (columns,).
+
+    The mean is for labels that hardly any event has, where the quantile is next to nothing.
+    """
     plain = labels.std(axis=0)
-    tail = 10.0 * np.quantile(np.abs(labels), 0.99, axis=0)
-    # Where 99 % of the labels are zero the quantile says nothing.
-    spread: FloatArray = np.where(tail > 0, np.minimum(plain, tail), plain)
+    size = np.abs(labels)
+    tail = 10.0 * np.maximum(np.quantile(size, 0.99, axis=0), size.mean(axis=0))
+    spread: FloatArray = np.minimum(plain, tail)
     return spread
 
 
