@@ -194,6 +194,21 @@ class TrainingData:
             self._ready = self._all_batches(n)
 
     @property
+    def simulations(self) -> Simulations:
+        """What the batches come from, for engines that learn from latents."""
+        return self._simulations
+
+    @property
+    def train_rows(self) -> IntArray:
+        """Rows of `simulations` to train on, sorted."""
+        return self._train_rows
+
+    @property
+    def validation_rows(self) -> IntArray:
+        """Rows of `simulations` held out, sorted."""
+        return self._validation_rows
+
+    @property
     def d(self) -> int:
         """Number of inferred parameters."""
         return self.prior.d

@@ -263,7 +263,8 @@ class _Run:
 
     def _keep_best(self, k: int, value: float) -> None:
         self.validation.append(value)
-        if math.isfinite(value) and (not self.best or value < self.validation[self.best_epoch]):
+        better = not self.best or value < self.validation[self.best_epoch]
+        if math.isfinite(value) and (better or self.settings.keep == "last"):
             self.best = copy.deepcopy(self.network.state_dict())
             self.best_epoch = k
         elif not self.best:

@@ -41,6 +41,11 @@ class OptimizerSettings(TrainingSettings):
         description="Where the network trains: cpu, cuda, mps; auto: cuda where torch sees one, "
         "else cpu. Only on a CPU are results the same bit by bit.",
     )
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="Weights that are kept: of the lowest validation loss, or the last ones. "
+        "Where labels are noisy, the lowest loss of few held-out rows is mostly luck.",
+    )
     threads: int = Field(
         1,
         ge=1,

@@ -70,6 +70,23 @@ def test_every_schedule_finds_the_minimum(schedule):
     assert not network.training
 
 
+def test_the_last_weights_are_kept_where_asked_for():
+    network, loss = _linear()
+    seen = []
+
+    def validation_loss(u, x, weight):
+        seen.append(network.weight.detach().clone())
+        return torch.tensor(float(len(seen)))  # every epoch looks worse than the first
+
+    fit(
+        network, loss, Line(), _settings(keep="last", max_epochs=4), seed=1, progress=SILENT,
+        validation_loss=validation_loss,
+    )  # fmt: skip
+    assert len(seen) == 4
+    assert torch.equal(network.weight, seen[-1])
+    assert not torch.equal(seen[0], seen[-1])
+
+
 def test_the_best_weights_are_kept_not_the_last():
     network, loss = _linear()
     data = Line()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sbi_physics import SimulatorSpec, hookimpl
+from sbi_physics import EngineSpec, SimulatorSpec, hookimpl
 
 
 @hookimpl
@@ -35,5 +35,26 @@ def sbi_physics_simulators() -> list[SimulatorSpec]:
             target="sbi_physics_smeft.smeft_madminer:SmeftMadminer",
             requires=("numba", "h5py"),
             references=("arXiv:1907.10621", "arXiv:1805.00013"),
+        ),
+    ]
+
+
+@hookimpl
+def sbi_physics_engines() -> list[EngineSpec]:
+    """Return the engines of this plugin."""
+    return [
+        EngineSpec(
+            name="smeft-derivative",
+            summary="regression of the quadratic coefficients from parton-level labels",
+            target="sbi_physics_smeft.engines.derivative:DerivativeEngine",
+            requires=("torch",),
+            references=("arXiv:2410.07315", "arXiv:2107.10859", "arXiv:2007.10356"),
+        ),
+        EngineSpec(
+            name="smeft-morphing",
+            summary="ratios at basis points from parton-level labels, joined by morphing",
+            target="sbi_physics_smeft.engines.morphing_engine:MorphingEngine",
+            requires=("torch",),
+            references=("arXiv:2410.07315", "arXiv:1805.00013", "arXiv:1808.00973"),
         ),
     ]
