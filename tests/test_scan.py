@@ -213,6 +213,9 @@ def test_the_figure_shows_every_point(finished):
     ]
     assert axes.get_ylabel() == "sd position [mm], shifted"
     assert axes.get_xlabel() == "hits"
+    bottom, top = axes.get_ylim()
+    assert bottom == 0.0
+    assert top > 1.05 * finished.widths("position", "shifted").max()  # nothing is cut off
 
 
 @pytest.mark.parametrize(

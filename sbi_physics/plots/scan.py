@@ -63,7 +63,7 @@ def widths_figure(scan: Scan, place: str = "prior", *, theme: Theme = LIGHT) -> 
         axes.set_xlabel(along, fontsize=9)
         axes.set_ylabel(f"{scan.width_names[j]}, {place}", fontsize=9)
         if np.isfinite(widths).any():
-            axes.set_ylim(bottom=0.0)
+            axes.set_ylim(0.0, 1.08 * float(np.nanmax(widths)))
     if others:
         figure.legend(
             loc="outside lower center",
