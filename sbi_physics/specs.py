@@ -49,6 +49,8 @@ class EngineSpec:
             target imports only when used, and raises what that raises. Empty if there is nothing.
         trains: Whether it learns from simulations; references that do not are left out of
             `sbi-physics run --engine all`.
+        needs_labels: Whether it learns from `Simulator.labels`; `--engine all` leaves it out for
+            simulators that have none.
     """
 
     name: str
@@ -62,3 +64,4 @@ class EngineSpec:
     native_posterior: str = ""
     probe: str = ""
     trains: bool = True
+    needs_labels: bool = False

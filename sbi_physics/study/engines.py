@@ -107,6 +107,9 @@ def _usable(simulator: Simulator) -> tuple[list[str], dict[str, str]]:
         if not spec.trains:
             skipped[spec.name] = "it trains nothing"
             continue
+        if spec.needs_labels and not simulator.can("labels"):
+            skipped[spec.name] = "it learns from labels, which this simulator does not give"
+            continue
         try:
             reason = registry.engine(spec.name).supports(simulator.observable)
         except PluginError as error:

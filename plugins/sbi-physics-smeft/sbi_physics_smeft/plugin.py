@@ -48,6 +48,7 @@ def sbi_physics_engines() -> list[EngineSpec]:
             summary="regression of the quadratic coefficients from parton-level labels",
             target="sbi_physics_smeft.engines.derivative:DerivativeEngine",
             requires=("torch",),
+            needs_labels=True,
             references=("arXiv:2410.07315", "arXiv:2107.10859", "arXiv:2007.10356"),
         ),
         EngineSpec(
@@ -55,6 +56,7 @@ def sbi_physics_engines() -> list[EngineSpec]:
             summary="ratios at basis points from parton-level labels, joined by morphing",
             target="sbi_physics_smeft.engines.morphing_engine:MorphingEngine",
             requires=("torch",),
+            needs_labels=True,
             references=("arXiv:2410.07315", "arXiv:1805.00013", "arXiv:1808.00973"),
         ),
     ]

@@ -187,3 +187,15 @@ def test_pulls_of_a_calibrated_ensemble_are_standard():
     assert half.factor > 1.8
     with pytest.raises(ValidationError, match="at least three members"):
         pull_test(members[:2], exact, np.array([1.0]))
+
+
+def test_all_engines_of_a_simulator_without_labels_leave_these_out():
+    from sbi_physics_smeft.smeft_toy import SmeftToy
+
+    from sbi_physics.study.engines import _usable
+    from sbi_physics.testing import ToyGaussian
+
+    names, skipped = _usable(ToyGaussian(dimension=1))
+    assert "smeft-derivative" not in names
+    assert "learns from labels" in skipped["smeft-morphing"]
+    assert "smeft-derivative" in _usable(SmeftToy())[0]
