@@ -375,7 +375,7 @@ KILL_LOOP = """
     while True:
         child = os.fork()
         if child == 0:
-            simulate(TwoStage(), 1500, store=path, seed=3, chunk_size=40)
+            simulate(TwoStage(), 6000, store=path, seed=3, chunk_size=40)
             os._exit(0)
         # Ever later on average, so that the loop ends on a busy machine too.
         time.sleep(rng.expovariate(1.0) * 0.03 * 1.1**kills)
@@ -406,13 +406,13 @@ def test_killed_at_random_moments_the_store_ends_up_the_same(tmp_path):
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert int(out) >= 3, f"only {out} kills with seed {seed}"
-    simulate(TwoStage(), 1500, store=tmp_path / "whole", seed=3, chunk_size=40)
+    simulate(TwoStage(), 6000, store=tmp_path / "whole", seed=3, chunk_size=40)
     killed = SimulationStore.open(tmp_path / "killed")
     killed.verify()
     assert content(tmp_path / "killed") == content(tmp_path / "whole"), seed
     assert files(tmp_path / "killed") == files(tmp_path / "whole"), seed
     assert (
-        killed.simulations().digest() == simulate(TwoStage(), 1500, seed=3, chunk_size=40).digest()
+        killed.simulations().digest() == simulate(TwoStage(), 6000, seed=3, chunk_size=40).digest()
     )
 
 
