@@ -28,7 +28,7 @@ DRAWS = 20_000
 
 def quantiles(posterior: sp.Posterior, x: np.ndarray) -> np.ndarray:
     """Return the 16 %, 50 % and 84 % quantiles of log10 of both parameters, shape (3, 2)."""
-    draws = posterior.sample(x, DRAWS, np.random.default_rng(2))[0]
+    draws = posterior.sample(x, DRAWS, np.random.default_rng(2))[0, :, :2]
     return np.quantile(np.log10(draws), [0.16, 0.5, 0.84], axis=0)
 
 
@@ -50,8 +50,10 @@ def main() -> None:
     parser.add_argument("--response", default="cta-prod3b-south-z20-50h")
     parser.add_argument("--fiducial", default="m30-g2")
     parser.add_argument("--engine", default="sbi-npe")
+    parser.add_argument("--infer", default="", help="also close in on these parameters: a,b,...")
     parser.add_argument("--settings", type=json.loads, default={}, help="engine settings, JSON")
     parser.add_argument("--simulations", type=int, default=10_000, help="of each round")
+    parser.add_argument("--final", type=int, default=None, help="simulations of a last round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epsilon", type=float, default=1e-3)
     parser.add_argument("--pairs", type=int, default=1000)
@@ -71,7 +73,9 @@ def main() -> None:
         o.engine,
         rounds=o.rounds,
         simulations=o.simulations,
+        final_simulations=o.final,
         epsilon=o.epsilon,
+        infer=["m_a", "g", *filter(None, o.infer.split(","))],
         settings=o.settings,
         seed=1,
         workers=o.workers,
@@ -85,7 +89,7 @@ def main() -> None:
     print("| round | box of m_a, neV | of g | volume | simulated | reused | trained on | s |")
     print("|---" * 8 + "|")
     for k, r in enumerate(rounds):
-        box = {p.name: r.box.get(p.name, p.bounds) for p in posterior.parameters}
+        box = {p.name: r.box.get(p.name, p.bounds) for p in posterior.parameters[:2]}
         ends = " | ".join(f"{low:.3g} to {high:.3g}" for low, high in box.values())
         print(
             f"| {k} | {ends} | {r.volume:.3f} | {r.simulated} | {r.reused} | {r.trained_on} "

@@ -89,6 +89,11 @@ class RunConfig(BaseModel):
         description="Truncated rounds that close in on the observation; 1: none, so that the "
         "posterior answers for any observation.",
     )
+    final_simulations: int | None = Field(
+        None,
+        ge=10,
+        description="Simulations of one more round inside the last box; none without rounds.",
+    )
     epsilon: float = Field(
         1e-6, gt=0, lt=1, description="Relative likelihood below which rounds cut points off."
     )
@@ -118,6 +123,15 @@ class RunConfig(BaseModel):
                     "simulated in later rounds depends on the engine and on the observation, so "
                     "that it cannot be shared"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_final_round_follows_others(self) -> RunConfig:
+        if self.final_simulations is not None and self.rounds == 1:
+            raise ValueError(
+                f"final_simulations: {self.final_simulations} is for truncated rounds; ask for "
+                "rounds: 2 or more too"
+            )
         return self
 
     def updated(self, values: Mapping[str, Any], source: str = "the command line") -> RunConfig:

@@ -51,6 +51,7 @@ def truncate(
     *,
     rounds: int = 5,
     simulations: int,
+    final_simulations: int | None = None,
     epsilon: float = EPSILON,
     settings: TrainingSettings | Mapping[str, Any] | None = None,
     infer: Sequence[str] | None = None,
@@ -76,6 +77,8 @@ def truncate(
         rounds: Largest number of rounds.
         simulations: Simulations that each round trains on; those of earlier rounds inside its box
             count, and only the missing ones are made.
+        final_simulations: Simulations that one more round trains on, inside the last box; None for
+            no such round. Closing in takes few simulations, an accurate posterior many.
         epsilon: Likelihood relative to the best point below which points are cut off.
         settings: Engine settings; a mapping sets some of them.
         infer: Names of the parameters to infer, and to truncate; default those of interest.
@@ -112,7 +115,7 @@ def truncate(
 
     chosen = registry.simulator(simulator) if isinstance(simulator, str) else simulator
     trainer = registry.engine(engine) if isinstance(engine, str) else engine
-    _check_numbers(rounds, simulations, epsilon)
+    _check_numbers(rounds, simulations, final_simulations, epsilon)
     outer = chosen.prior if prior is None else prior
     if isinstance(infer, str):
         raise ContractError(f"infer takes a list of names, got the string {infer!r}")
@@ -134,6 +137,7 @@ def truncate(
             names=names,
             outer=outer,
             n=simulations,
+            final=final_simulations,
             epsilon=epsilon,
             seed=check_seed(opened.header.seed),
             workers=workers,
@@ -144,14 +148,17 @@ def truncate(
             progress=show,
         )
         done: tuple[TruncationRound, ...] = ()
+        closed = ""  # why there was no further box, once there was none
         while True:
-            posterior, last = task.round(done, is_last=len(done) + 1 == rounds)
+            posterior, last, stopped = task.round(
+                done, is_last=len(done) + 1 == rounds, closed=closed
+            )
             done = (*done, last)
             if on_round is not None:
                 on_round(last)
-            truncation = posterior.context.truncation
-            if truncation is None or truncation.stopped:
+            if stopped and (closed or final_simulations is None):
                 return posterior
+            closed = stopped
 
 
 def training_simulations(
@@ -186,6 +193,7 @@ class _Task:
     names: tuple[str, ...]
     outer: Prior
     n: int
+    final: int | None
     epsilon: float
     seed: int
     workers: int
@@ -196,15 +204,20 @@ class _Task:
     progress: Progress
 
     def round(
-        self, done: tuple[TruncationRound, ...], *, is_last: bool
-    ) -> tuple[Posterior, TruncationRound]:
-        """Simulate, train and evaluate one round, or load it."""
+        self, done: tuple[TruncationRound, ...], *, is_last: bool, closed: str
+    ) -> tuple[Posterior, TruncationRound, str]:
+        """Simulate, train and evaluate one round, or load it.
+
+        Returns its posterior, its record and why no box follows, empty if one does. `closed` is
+        that reason of an earlier round: then this is the final one.
+        """
         start, r = time.perf_counter(), len(done)
+        wanted = self.final if closed and self.final is not None else self.n
         box, volume = (done[-1].next_box, done[-1].next_volume) if done else ({}, 1.0)
         prior = self.outer.truncate(box)
         rows = {k: earlier.simulated for k, earlier in enumerate(done)}
         reused = len(simulations_within(self.store, prior, rows)) if done else 0
-        rows[r] = max(self.n - reused, 0)
+        rows[r] = max(wanted - reused, 0)
         self._simulate(r, prior, rows[r])
         training = simulations_within(self.store, prior, rows, simulator=self.simulator)
         seed = int(generator(self.seed, "training", 3, r).integers(2**31))
@@ -239,15 +252,19 @@ class _Task:
         else:
             last = _truncation(posterior).rounds[-1]
         converged = last.next_volume > _WORTHWHILE * last.volume
-        stopped = "converged" if converged else "rounds" if is_last else ""
-        record = Truncation(self.x[0], self.epsilon, (*done, last), stopped)
-        if posterior.context.truncation is None or _truncation(posterior).stopped != stopped:
+        stopped = closed or ("converged" if converged else "rounds" if is_last else "")
+        ends = bool(closed) or self.final is None
+        record = Truncation(
+            self.x[0], self.epsilon, (*done, last), stopped if ends else "", bool(closed)
+        )
+        before = posterior.context.truncation
+        if before is None or (before.stopped, before.final) != (record.stopped, record.final):
             _attach(posterior, record)
             if self.folder is not None:
                 posterior.save(self.folder / str(r))
         if self._checkpoint is not None:
             shutil.rmtree(self._checkpoint, ignore_errors=True)
-        return posterior, last
+        return posterior, last, stopped
 
     @property
     def _checkpoint(self) -> Path | None:
@@ -314,7 +331,12 @@ def _one(simulator: Simulator, observation: ArrayLike) -> DataArray:
     return x
 
 
-def _check_numbers(rounds: int, simulations: int, epsilon: float) -> None:
+def _check_numbers(rounds: int, simulations: int, final: int | None, epsilon: float) -> None:
+    if final is not None and (type(final) is not int or final < simulations):
+        raise ContractError(
+            f"final_simulations must be an integer of at least simulations ({simulations!r}), got "
+            f"{final!r}"
+        )
     for name, value, least in (("rounds", rounds, 1), ("simulations", simulations, 3)):
         if type(value) is not int or value < least:  # a bool is no count
             raise ContractError(f"{name} must be an integer of at least {least}, got {value!r}")

@@ -65,12 +65,14 @@ class Truncation:
         rounds: The rounds, the posterior's own last.
         stopped: Why there was no further round: `converged` (the box would have lost less than
             half of its volume) or `rounds` (as many as asked for); empty between rounds.
+        final: Whether the last round only trained on more simulations (`final_simulations`).
     """
 
     observation: DataArray
     epsilon: float
     rounds: tuple[TruncationRound, ...]
     stopped: str = ""
+    final: bool = False
 
     @property
     def box(self) -> Box:
@@ -87,6 +89,7 @@ class Truncation:
         return {
             "epsilon": self.epsilon,
             "stopped": self.stopped,
+            "final": self.final,
             "rounds": [r.to_dict() for r in self.rounds],
         }
 
@@ -94,7 +97,7 @@ class Truncation:
     def from_dict(cls, data: Mapping[str, Any], observation: DataArray) -> Self:
         """Rebuild from `to_dict` and the observation."""
         rounds = tuple(TruncationRound.from_dict(r) for r in data["rounds"])
-        return cls(observation, data["epsilon"], rounds, data["stopped"])
+        return cls(observation, data["epsilon"], rounds, data["stopped"], data.get("final", False))
 
 
 def _listed(box: Box) -> dict[str, list[float | None]]:

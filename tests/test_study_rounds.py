@@ -154,6 +154,11 @@ def test_rounds_and_shared_stores_exclude_each_other(name):
         make_config({"simulator": "toy-gaussian", "rounds": 2, name: "x.zarr"}, "test")
 
 
+def test_a_final_round_without_rounds_is_refused():
+    with pytest.raises(ConfigError, match="final_simulations: 500 is for truncated rounds"):
+        make_config({"simulator": "toy-gaussian", "final_simulations": 500}, "test")
+
+
 def test_the_report_has_a_section_about_rounds(finished):
     from sbi_physics.report.page import render_report
     from sbi_physics.study.ledger import Ledger
@@ -197,6 +202,20 @@ def test_run_takes_rounds_and_infer_refuses_other_observations(call, tmp_path):
     assert "Truncated rounds" in out
     assert "whole prior" in out
     assert "[train] 1 of the prior: 300 simulations, 0 reused" in err
+    code, out, _ = call(
+        *command,
+        "--rounds",
+        2,
+        "--final-simulations",
+        700,
+        "--fiducial",
+        "offset",
+        *FLAGS,
+        "-o",
+        folder,
+    )
+    assert code == 0
+    assert "then trained on more simulations inside the last box" in out
     infer = ["infer", folder, "-o", tmp_path / "x.nc", "--samples", 100]
     assert call(*infer, "--fiducial", "offset", "--seed", 1)[0] == 0
     code, _, err = call(*infer, "--fiducial", "centre", "--seed", 1)

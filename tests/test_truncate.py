@@ -194,6 +194,18 @@ def test_it_stops_after_the_rounds_asked_for():
     assert posterior.prior == toy().prior.select(("theta_1", "theta_2"))
 
 
+@pytest.mark.parametrize(("rounds", "why"), [(4, "converged"), (1, "rounds")])
+def test_a_final_round_trains_on_more_simulations_inside_the_last_box(rounds, why):
+    plain, longer = truncated(rounds=rounds), truncated(rounds=rounds, final_simulations=700)
+    record = longer.context.truncation
+    assert (record.final, record.stopped) == (True, why)
+    *closing, last = without_times(longer)
+    assert closing == without_times(plain)
+    assert last.box == closing[-1].next_box == record.box
+    assert last.simulated + last.reused == last.trained_on == 700
+    assert longer.context.simulation_prior == toy().prior.truncate(last.box)
+
+
 def test_a_posterior_as_wide_as_the_prior_is_not_truncated():
     posterior = truncated(simulator=ToyGaussian(noise=2.0), rounds=4)
     (only,) = rounds_of(posterior)
@@ -402,6 +414,7 @@ def test_marginal_engines_are_truncated_block_by_block():
     [
         ({"rounds": 0}, ContractError, "rounds must be"),
         ({"simulations": 2}, ContractError, "simulations must be"),
+        ({"final_simulations": 299}, ContractError, "at least simulations .300., got 299"),
         ({"epsilon": 1.0}, ContractError, "epsilon must lie between 0 and 1"),
         ({"infer": "theta_1"}, ContractError, "list of names"),
         ({"infer": ["theta_3"]}, UnknownNameError, "theta_3"),
@@ -523,6 +536,20 @@ def test_interrupted_rounds_are_finished_with_the_same_result_on_any_number_of_w
     loaded = truncated(idle, **options, **places, on_round=told.append)
     assert idle.trained == 0
     assert tuple(told) == rounds_of(loaded) == rounds_of(resumed)
+
+
+def test_a_final_round_is_added_to_finished_ones(tmp_path):
+    places = {"store": tmp_path / "store", "folder": tmp_path / "rounds"}
+    truncated(rounds=3, **places)
+    engine, idle = Counting(), Counting()
+    longer = truncated(engine, rounds=3, final_simulations=500, **places)
+    assert engine.trained == 1
+    assert without_times(longer) == without_times(truncated(rounds=3, final_simulations=500))
+    again = truncated(idle, rounds=3, final_simulations=500, **places)
+    assert idle.trained == 0
+    assert again.context.truncation.final
+    shorter = truncated(idle, rounds=3, **places)  # and left out again
+    assert (idle.trained, shorter.context.truncation.final) == (0, False)
 
 
 def test_more_rounds_continue_where_fewer_ended(tmp_path):

@@ -231,6 +231,12 @@ def run_arguments(parser: ArgumentParser) -> None:
         metavar="R",
         help="truncated rounds that close in on the observation (default: 1, none)",
     )
+    parser.add_argument(
+        "--final-simulations",
+        type=opt.integer(10),
+        metavar="N",
+        help="with --rounds: one more round, which trains on N simulations inside the last box",
+    )
     opt.add_samples(parser, default=None)
     opt.add_seed(parser)
     opt.add_workers(parser, default=None)

@@ -134,9 +134,11 @@ def show_rounds(truncation: Truncation) -> None:
     console = _console()
     console.print(table)
     why = "the box would not halve any more" if truncation.stopped == "converged" else "as asked"
+    closed = len(truncation.rounds) - truncation.final
+    last = ", then trained on more simulations inside the last box" if truncation.final else ""
     console.print(
         Text(
-            f"Stopped after round {len(truncation.rounds)}: {why}. The posterior holds for this "
+            f"Stopped after round {closed}: {why}{last}. The posterior holds for this "
             "observation only."
         )
     )

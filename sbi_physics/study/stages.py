@@ -141,6 +141,8 @@ def train_in_rounds(work: Workplace, first: Simulations) -> tuple[Posterior, Sim
         "rounds": plan.config.rounds,
         "epsilon": plan.config.epsilon,
     }
+    if plan.config.final_simulations is not None:
+        inputs["final_simulations"] = plan.config.final_simulations
 
     def close_in(announce: bool) -> Posterior:
         posterior = truncate(
@@ -149,6 +151,7 @@ def train_in_rounds(work: Workplace, first: Simulations) -> tuple[Posterior, Sim
             plan.engine,
             rounds=plan.config.rounds,
             simulations=plan.n_simulations,
+            final_simulations=plan.config.final_simulations,
             epsilon=plan.config.epsilon,
             settings=plan.settings,
             infer=plan.infer,
