@@ -126,12 +126,12 @@ def test_a_free_normalisation_leaves_the_shape_and_a_sharp_one_everything():
     np.testing.assert_allclose(value(normalisation_sd=1e-6), extended, rtol=1e-5)
 
 
-@pytest.mark.parametrize("terms", ["extended", "shape", "rate"])
-@pytest.mark.parametrize("sd", [0.0, 0.1])
+@pytest.mark.parametrize(
+    ("terms", "sd"),
+    [("extended", 0.0), ("extended", 0.1), ("rate", 0.0), ("rate", 0.1), ("shape", 0.0)],
+)
 @pytest.mark.parametrize("sample_gram", [False, True])
 def test_gradients_are_those_of_the_value(terms, sd, sample_gram):
-    if terms == "shape" and sd:
-        pytest.skip("the shape has no normalisation")
     options = {"event_gram": QUADRATIC_EVENTS.mean(axis=0)} if sample_gram else {}
     ratio = LikelihoodRatio(quadratic_model(**options), terms=terms, normalisation_sd=sd)
     weights = np.random.default_rng(1).random(len(QUADRATIC_EVENTS))

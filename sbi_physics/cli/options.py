@@ -175,3 +175,22 @@ def add_posterior_folder(parser: ArgumentParser) -> None:
     parser.add_argument(
         "folder", metavar="DIR", type=Path, help="folder of a posterior, or a run directory"
     )
+
+
+def add_study_size(parser: ArgumentParser, *, each: str = "") -> None:
+    """Add `--budget` and the numbers it stands for; `each` names one of several studies."""
+    of = f" of {each}" if each else ""
+    work = f" for {each}" if each else ""
+    parser.add_argument(
+        "--budget",
+        metavar="NAME",
+        help=f"amount of work{work}: quick, standard, thorough (default: standard)",
+    )
+    for flag, least, text in (
+        ("--simulations", 10, f"training simulations{of}"),
+        ("--pairs", 20, f"fresh pairs to validate on{work}"),
+        ("--draws", 10, "posterior draws for each pair"),
+    ):
+        parser.add_argument(
+            flag, type=integer(least), metavar="N", help=f"{text} (default: by budget)"
+        )

@@ -211,19 +211,7 @@ def run_arguments(parser: ArgumentParser) -> None:
     opt.add_infer(parser)
     opt.add_free(parser)
     opt.add_fix(parser)
-    parser.add_argument(
-        "--budget",
-        metavar="NAME",
-        help="amount of work: quick, standard, thorough (default: standard)",
-    )
-    for flag, least, text in (
-        ("--simulations", 10, "training simulations"),
-        ("--pairs", 20, "fresh pairs to validate on"),
-        ("--draws", 10, "posterior draws for each pair"),
-    ):
-        parser.add_argument(
-            flag, type=opt.integer(least), metavar="N", help=f"{text} (default: by budget)"
-        )
+    opt.add_study_size(parser)
     opt.add_observation(parser)
     parser.add_argument(
         "--rounds",

@@ -31,19 +31,7 @@ def scan_arguments(parser: ArgumentParser) -> None:
     opt.add_infer(parser)
     opt.add_free(parser)
     opt.add_fix(parser)
-    parser.add_argument(
-        "--budget",
-        metavar="NAME",
-        help="amount of work for each point: quick, standard, thorough (default: standard)",
-    )
-    for flag, least, text in (
-        ("--simulations", 10, "training simulations of each point"),
-        ("--pairs", 20, "fresh pairs to validate each on"),
-        ("--draws", 10, "posterior draws for each pair"),
-    ):
-        parser.add_argument(
-            flag, type=opt.integer(least), metavar="N", help=f"{text} (default: by budget)"
-        )
+    opt.add_study_size(parser, each="each point")
     opt.add_seed(parser)
     parser.add_argument(
         "--workers",
