@@ -13,6 +13,7 @@ For events :math:`x_1 \dots x_n` with intensity
 - `fit`: the minimum, from several starts.
 - `scans`: slices and profiles, intervals and regions.
 - `pool`: simulated events that toys and Asimov sets of any parameter point are drawn from.
+- `hypotheses`: expected significance by the statistic's own law, for comparing methods.
 - `toys`: the statistic's distribution: coverage, critical values, Neyman regions.
 
 Figures of the results are in `sbi_physics.plots`. Names are imported at first use.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         pack,
         unpack,
     )
+    from sbi_physics.likelihood.hypotheses import separation
     from sbi_physics.likelihood.model import EventModel, FunctionModel
     from sbi_physics.likelihood.pool import EventPool
     from sbi_physics.likelihood.quadratic import QuadraticModel
@@ -55,6 +57,7 @@ _HOMES = {
     "quadratic": ("QuadraticModel",),
     "ratio": ("EventSet", "LikelihoodRatio"),
     "scans": ("Interval", "Scan", "chi2_threshold", "interval", "scan"),
+    "hypotheses": ("separation",),
     "toys": ("ToyStatistics", "run_toys"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -79,6 +82,7 @@ __all__ = [
     "pack",
     "run_toys",
     "scan",
+    "separation",
     "unpack",
 ]
 

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 from sbi_physics_smeft.engines.losses import GramRegression, repulsion  # noqa: E402
 from sbi_physics_smeft.engines.morphing import MorphingBasis, optimise_basis  # noqa: E402
 from sbi_physics_smeft.engines.network import GramNetwork, MemberPerceptron  # noqa: E402
+from sbi_physics_smeft.engines.pull_study import PullStudy  # noqa: E402
 from sbi_physics_smeft.engines.pulls import pull_test  # noqa: E402
 from sbi_physics_smeft.engines.smearing import fractional_copies, robust_spread  # noqa: E402
 
@@ -145,7 +146,7 @@ def test_regression_has_its_minimum_at_the_weighted_mean():
     # Constant input, labels of two kinds with weights 1 and 3: the mean of g is (a + 3 b)/4.
     net = network(members=1, scale=(1.0, 1.0, 1.0))
     trace = np.array([1.0, 0, 0, 0, 0, 0])
-    loss = GramRegression(net, trace, np.ones(6), 1.0, repulsive=False, n_events=2)
+    loss = GramRegression(net, trace, np.ones(6), repulsive=False, n_events=2)
     a, b = np.array([1, 0.1, 0, 0.5, 0, 0.4]), np.array([1, -0.3, 0.2, 0.7, 0.1, 0.8])
     u = torch.tensor(np.concatenate([np.stack([a, b]), [[1.0], [3.0]]], axis=1)).float()
     x = torch.zeros(2, 2)
@@ -187,6 +188,47 @@ def test_pulls_of_a_calibrated_ensemble_are_standard():
     assert half.factor > 1.8
     with pytest.raises(ValidationError, match="at least three members"):
         pull_test(members[:2], exact, np.array([1.0]))
+
+
+def test_studies_of_pulls_know_their_errors():
+    # Errors common to all events of a replica, of 1.5 times the claimed size.
+    rng = np.random.default_rng(7)
+    studies = []
+    for _ in range(200):
+        own = 1.5 * rng.normal(size=(12, 1)) + 0.2
+        studies.append(PullStudy(np.repeat(own, 5, axis=1), np.ones((12, 5)), 20))
+    for name, exact in (("mean", 0.2), ("width", np.hypot(1.5, 0.2)), ("ratio", None)):
+        values, errors = np.array([getattr(study, name) for study in studies]).T
+        # spread of 200 values: known to 5 %; jackknife errors of 12 replicas scatter by 25 %
+        assert np.sqrt((errors**2).mean()) == pytest.approx(values.std(), rel=0.25)
+        if exact:
+            assert values.mean() == pytest.approx(exact, abs=5 * values.std() / np.sqrt(200))
+    inside, error = studies[0].within(2)
+    assert 0 < inside <= 1
+    assert 0 < error < 0.3
+    assert studies[0].ideal_width == pytest.approx(1.083, abs=1e-3)
+    assert studies[0].ideal_within(1) == pytest.approx(0.6586, abs=1e-4)
+    assert "12 ensembles of 20" in studies[0].summary()
+
+
+def test_repulsive_members_spread_as_a_posterior_of_one_number_does():
+    # Unit-variance labels with unknown mean: the posterior has a spread of 1/sqrt(n).
+    torch.manual_seed(3)
+    n, m = 1000, 20
+    y, c = torch.randn(n), (0.1 * torch.randn(m)).requires_grad_()
+    optimizer = torch.optim.Adam([c], lr=0.01)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1500)
+    for _ in range(1500):
+        f = c[:, None].expand(m, 50)
+        loss = (0.5 * (c - y.mean()) ** 2).sum() + repulsion(f[..., None]) / n
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        rate.step()
+    found = c.detach().std().item() * n**0.5
+    # The flow of a kernel with finitely many members is narrower: 0.86 with 10 of them.
+    assert 0.8 < found < 1.1
+    assert c.detach().mean().item() == pytest.approx(y.mean().item(), abs=0.2 / n**0.5)
 
 
 def test_all_engines_of_a_simulator_without_labels_leave_these_out():

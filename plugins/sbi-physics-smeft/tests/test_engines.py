@@ -9,11 +9,12 @@ torch = pytest.importorskip("torch")
 
 from sbi_physics_smeft.engines.derivative import DerivativeEngine  # noqa: E402
 from sbi_physics_smeft.engines.morphing_engine import MorphingEngine  # noqa: E402
+from sbi_physics_smeft.engines.pull_study import pull_study  # noqa: E402
 from sbi_physics_smeft.smeft_toy import SmeftToy  # noqa: E402
 from sbi_physics_smeft.smeft_wz import SmeftWz  # noqa: E402
 
 import sbi_physics as sp  # noqa: E402
-from sbi_physics.errors import ContractError, TrainingError  # noqa: E402
+from sbi_physics.errors import ContractError, TrainingError, ValidationError  # noqa: E402
 from sbi_physics.likelihood.gram import monomials, pack  # noqa: E402
 from sbi_physics.progress import SILENT  # noqa: E402
 from sbi_physics.testing import POSTERIOR_CHECKS, ToyGaussian, conformance  # noqa: E402
@@ -177,6 +178,23 @@ def test_equal_seeds_give_equal_networks():
     )
     x = np.linspace(-3, 4, 20)[:, None]
     np.testing.assert_array_equal(a.coefficients(x), b.coefficients(x))
+
+
+def test_pull_studies_train_independent_ensembles():
+    values = {**BRIEF, "max_epochs": 2, "members": 4, "members_from": "bootstrap"}
+    toy = SmeftToy(alpha=1.0, proposal="mixture")
+    first, again = (
+        pull_study(
+            toy, DerivativeEngine(), values, [1.0], n_events=1000, replicas=4, seed=2, n_tests=50
+        )
+        for _ in range(2)
+    )
+    assert first.pulls.shape == (4, 50)
+    np.testing.assert_array_equal(first.error, again.error)
+    assert len(np.unique(first.error[:, 0])) == 4
+    assert (first.spread > 0).all()
+    with pytest.raises(ValidationError, match="need 4 replicas or more, got 2"):
+        pull_study(toy, DerivativeEngine(), values, [1.0], n_events=100, replicas=2, seed=1)
 
 
 def test_unusable_simulations_are_refused():

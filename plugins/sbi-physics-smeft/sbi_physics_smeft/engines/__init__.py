@@ -7,6 +7,8 @@
 - `losses`: regression, cross-entropy, ALICE and ROLR; repulsion between members.
 - `settings`: what both engines let users choose.
 - `gram_posterior`: the trained ratio, as posterior and as likelihood.
+- `label_engine`: what both engines do: events, labels, networks, training.
 - `derivative`, `morphing_engine`: the engines.
 - `pulls`: are an ensemble's errors as large as it says?
+- `pull_study`: the same over independent ensembles, with errors.
 """

@@ -39,15 +39,15 @@ class LabelLoss(ABC):
 
     Args:
         columns: Label columns of `u`; member weights follow.
-        mean_weight: Mean weight of a row.
         repulsive: Whether members repel each other.
         n_events: Training events.
+
+    Attributes:
+        mean_weight: Mean weight of a row; 1 unless fractional smearing repeats events.
     """
 
-    def __init__(
-        self, columns: int, mean_weight: float, *, repulsive: bool, n_events: int
-    ) -> None:
-        self.columns, self.mean_weight = columns, mean_weight
+    def __init__(self, columns: int, *, repulsive: bool, n_events: int) -> None:
+        self.columns, self.mean_weight = columns, 1.0
         self.repulsive, self.n_events = repulsive, n_events
 
     def __call__(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
@@ -72,12 +72,11 @@ class GramRegression(LabelLoss):
         network: GramNetwork,
         trace: FloatArray,
         spread: FloatArray,
-        mean_weight: float,
         *,
         repulsive: bool,
         n_events: int,
     ) -> None:
-        super().__init__(len(trace), mean_weight, repulsive=repulsive, n_events=n_events)
+        super().__init__(len(trace), repulsive=repulsive, n_events=n_events)
         self.network = network
         self.trace = torch.from_numpy(trace.astype(np.float32))
         unit = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1.0), 0.0)
@@ -104,12 +103,11 @@ class GramCrossEntropy(LabelLoss):
         points: FloatArray,
         shares: FloatArray,
         sigma: FloatArray,
-        mean_weight: float,
         *,
         repulsive: bool,
         n_events: int,
     ) -> None:
-        super().__init__(len(points), mean_weight, repulsive=repulsive, n_events=n_events)
+        super().__init__(len(points), repulsive=repulsive, n_events=n_events)
         self.network = network
         rows = monomials(points / network.scale.numpy()[1:]) * (shares / sigma)[:, None]
         self.rows = torch.from_numpy(rows.astype(np.float32))
@@ -133,12 +131,11 @@ class PointRatios(LabelLoss):
         points: FloatArray,
         sigma: FloatArray,
         kind: str,
-        mean_weight: float,
         *,
         repulsive: bool,
         n_events: int,
     ) -> None:
-        super().__init__(2 * len(points) + 1, mean_weight, repulsive=repulsive, n_events=n_events)
+        super().__init__(2 * len(points) + 1, repulsive=repulsive, n_events=n_events)
         self.network, self.kind, self.points = network, kind, len(points)
         self.rows = torch.empty(0)
         if isinstance(network, GramNetwork):

@@ -11,45 +11,32 @@ ratios at the points follow, and nothing can become negative in between.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from sbi_physics import Engine, Observable, TrainingData, TrainingSettings
+from sbi_physics import TrainingSettings
 from sbi_physics.errors import ContractError, TrainingError
 from sbi_physics.likelihood.gram import monomials, pack
-from sbi_physics.nn.loop import fit
 from sbi_physics.nn.weights import load_arrays
 from sbi_physics.posterior import PosteriorContext
-from sbi_physics.progress import Progress
 from sbi_physics.types import AnyArray, FloatArray
-from sbi_physics_smeft.eft_simulator import EftSimulator
-from sbi_physics_smeft.engines.derivative import (
-    PACKAGES,
-    active_entries,
-    build_gram_network,
-    label_source,
-    parameter_scale,
+from sbi_physics_smeft.engines.gram_posterior import GramPosterior, Rates
+from sbi_physics_smeft.engines.label_data import Events
+from sbi_physics_smeft.engines.label_engine import (
+    LabelEngine,
+    Lesson,
+    gram_network,
+    perceptrons,
     rebuilt_gram_network,
-    sampling_trace,
-    single_events_only,
 )
-from sbi_physics_smeft.engines.gram_posterior import (
-    GramPosterior,
-    Rates,
-    for_sets,
-    of_any_proposal,
-    rates_of,
-)
-from sbi_physics_smeft.engines.label_data import Events, labelled_events
-from sbi_physics_smeft.engines.losses import PointRatios
+from sbi_physics_smeft.engines.losses import LabelLoss, PointRatios
 from sbi_physics_smeft.engines.morphing import MorphingBasis
-from sbi_physics_smeft.engines.network import GramNetwork, MemberPerceptron, RatioNetwork
-from sbi_physics_smeft.engines.settings import ARCHITECTURE, LabelSettings
+from sbi_physics_smeft.engines.network import GramNetwork, RatioNetwork
+from sbi_physics_smeft.engines.settings import LabelSettings
 
 _MIN_EVENTS = 50
 
@@ -105,56 +92,43 @@ class MorphingPosterior(GramPosterior):
         return {**super()._config(), "basis": basis}
 
 
-class MorphingEngine(Engine):
+class MorphingEngine(LabelEngine):
     """Morphing-aware learning of a likelihood ratio."""
 
     name: ClassVar[str] = "smeft-morphing"
     summary: ClassVar[str] = "ratios at basis points from parton-level labels, joined by morphing"
     Settings: ClassVar[type[TrainingSettings]] = MorphingSettings
-    packages: ClassVar[tuple[str, ...]] = PACKAGES
 
-    def supports(self, observable: Observable) -> str | None:
-        """Single events as vectors."""
-        return single_events_only(observable)
-
-    def _train(
-        self,
-        data: TrainingData,
-        context: PosteriorContext,
-        settings: MorphingSettings,
-        seed: int,
-        progress: Progress,
-    ) -> MorphingPosterior:
-        events, rates = labelled_events(data), rates_of(data.simulations, data.prior)
-        simulator = cast("EftSimulator", data.simulations.simulator)
-        context = of_any_proposal(context)
-        basis = _basis_of(simulator, events)
-        if settings.max_events:
-            context = for_sets(context, events.x[data.train_rows], settings.max_events)
-        sigma = (monomials(basis.points) @ pack(simulator.fiducial_gram()))[1:]
-        labels = _composite(basis, events, sigma)
-        share = events.gram @ sampling_trace(simulator, data)
-        target = events.gram / share[:, None]
+    def _objective(
+        self, lesson: Lesson, settings: MorphingSettings, seed: int
+    ) -> tuple[nn.Module, LabelLoss, FloatArray]:
+        basis = _basis_of(lesson)
+        sigma = (monomials(basis.points) @ pack(lesson.simulator.fiducial_gram()))[1:]
+        labels = _composite(basis, lesson.events, sigma)
         network: RatioNetwork | GramNetwork
         if settings.parametrization == "positive":
-            scale = parameter_scale(target[data.train_rows])
-            network = build_gram_network(context, settings, basis.active, scale, seed)
+            network = gram_network(lesson.context, settings, basis.active, lesson.scale, seed)
         else:
-            network = _ratio_network(context, settings, len(sigma), seed)
-        source = label_source(data, events, labels, target, settings, context, seed)
+            network = _ratio_network(lesson.context, settings, len(sigma), seed)
         loss = PointRatios(
             network,
             basis.points[1:],
             sigma,
             settings.loss,
-            len(data.train_rows) / source.n_train,
             repulsive=settings.members_from == "repulsion",
-            n_events=len(data.train_rows),
+            n_events=lesson.n_train,
         )
-        history = fit(network, loss, source, settings, seed=seed + 1, progress=progress)
-        config = settings.model_dump(include=set(ARCHITECTURE), mode="json")
-        context = replace(context, history=history)
-        return MorphingPosterior(context, network, config, rates, basis)
+        return network, loss, labels
+
+    def _posterior(
+        self,
+        context: PosteriorContext,
+        network: nn.Module,
+        config: Mapping[str, Any],
+        rates: Rates,
+        lesson: Lesson,
+    ) -> MorphingPosterior:
+        return MorphingPosterior(context, network, config, rates, _basis_of(lesson))
 
     def _rebuild(
         self, context: PosteriorContext, config: Mapping[str, Any], weights: Mapping[str, AnyArray]
@@ -172,14 +146,15 @@ class MorphingEngine(Engine):
         return MorphingPosterior(context, network, values, rates, basis)
 
 
-def _basis_of(simulator: EftSimulator, events: Events) -> MorphingBasis:
-    if simulator.options.proposal != "mixture":
+def _basis_of(lesson: Lesson) -> MorphingBasis:
+    proposal = lesson.simulator.options.proposal
+    if proposal != "mixture":
         raise TrainingError(
             "morphing trains on events of the basis points: simulate with proposal='mixture' "
-            f"(these have proposal={simulator.options.proposal!r})"
+            f"(these have proposal={proposal!r})"
         )
     try:
-        return MorphingBasis(simulator.points, active_entries(events.gram))
+        return MorphingBasis(lesson.simulator.points, lesson.active)
     except ContractError as error:
         raise TrainingError(f"{error}; choose the option mixture_points accordingly") from error
 
@@ -206,14 +181,5 @@ def _composite(basis: MorphingBasis, events: Events, sigma: FloatArray) -> Float
 def _ratio_network(
     context: PosteriorContext, settings: LabelSettings, points: int, seed: int
 ) -> RatioNetwork:
-    n_in = context.observable.shape[-1] - int(context.observable.kind == "set")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        body = MemberPerceptron(
-            n_in,
-            settings.hidden_features,
-            settings.hidden_layers,
-            1,
-            settings.members * points,
-        )
+    body = perceptrons(context, settings, 1, settings.members * points, seed)
     return RatioNetwork(body, settings.members)

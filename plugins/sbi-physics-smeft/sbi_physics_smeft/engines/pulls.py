@@ -2,7 +2,8 @@
 
 Where the exact ratio is known (toys, parton level), the pull of a member mean is
 (mean - exact)/(spread of members). Ensembles that share one data set usually claim too little;
-without this test no error band should be called calibrated.
+without this test no error band should be called calibrated. `pull_study` says how well the answer
+itself is known.
 """
 
 from __future__ import annotations
@@ -59,15 +60,7 @@ def pull_test(members: FloatArray, exact: FloatArray, theta: FloatArray) -> Pull
     Raises:
         ValidationError: If there are fewer than three members or shapes disagree.
     """
-    if members.ndim != 3 or len(members) < 3 or members.shape[1:] != exact.shape:
-        raise ValidationError(
-            "a pull test needs at least three members with matrices like the exact ones, got "
-            f"{members.shape} and {exact.shape}"
-        )
-    m = monomials(theta)
-    ratios, truth = members @ m, exact @ m
-    error = ratios.mean(axis=0) - truth
-    spread = np.maximum(ratios.std(axis=0, ddof=1), 1e-300)
+    error, spread = error_and_spread(members, exact, theta)
     pulls = np.abs(error / spread)
     median = float(np.median(pulls))
     return PullTest(
@@ -78,3 +71,21 @@ def pull_test(members: FloatArray, exact: FloatArray, theta: FloatArray) -> Pull
         factor=median / _IDEAL,
         members=len(members),
     )
+
+
+def error_and_spread(
+    members: FloatArray, exact: FloatArray, theta: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return mean - exact of R(x|theta) and the members' spread, shapes (n,).
+
+    Arguments and errors are those of `pull_test`.
+    """
+    if members.ndim != 3 or len(members) < 3 or members.shape[1:] != exact.shape:
+        raise ValidationError(
+            "a pull test needs at least three members with matrices like the exact ones, got "
+            f"{members.shape} and {exact.shape}"
+        )
+    m = monomials(theta)
+    ratios = members @ m
+    spread = np.maximum(ratios.std(axis=0, ddof=1), 1e-300)
+    return ratios.mean(axis=0) - exact @ m, spread
