@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,14 +19,12 @@ from scipy.special import gammaln, xlogy
 from sbi_physics import (
     DataFile,
     LogUniform,
-    Observable,
     Parameter,
     ParameterSpace,
     Uniform,
 )
-from sbi_physics.types import DataArray, FloatArray, Latents
+from sbi_physics.types import FloatArray
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator
-from sbi_physics_alp.conversion import Conversion
 from sbi_physics_alp.data_files import found_files
 from sbi_physics_alp.field import Cluster
 from sbi_physics_alp.instruments import Counts
@@ -123,15 +120,11 @@ class AlpNgc1275(AlpSimulator):
             name: {**point, **self.cluster_prior.values}
             for name, point in type(self).fiducial.items()
         }
-        self.conversion = Conversion(
+        self.conversion = self.options.conversion(
             self.response.true_centres_gev,
             self.cluster_prior.cluster,
             redshift=REDSHIFT,
             milky_way=milky_way_cells(),
-            cell_mode=self.options.cell_mode,
-            high_mass_cut=self.options.high_mass_cut,
-            realisation=self.options.realisation,
-            merge_rad=self.options.merge_cells,
         )
 
     @property
@@ -171,14 +164,6 @@ class AlpNgc1275(AlpSimulator):
             ]
         )
 
-    @property
-    def observable(self) -> Observable:
-        return self.observation_model.observable
-
-    def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
-        survival = np.asarray(z["survival"], dtype=np.float64)
-        return self.observation_model.draw(self.expected_signal(survival, theta), rng)
-
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source, shape (n, n_reco).
 
@@ -198,10 +183,6 @@ class AlpNgc1275(AlpSimulator):
     @classmethod
     def data_files(cls) -> Sequence[DataFile]:
         return found_files("cta-")
-
-    def read_observation(self, path: Path) -> DataArray:
-        """Counts from an npz file (``counts``, optionally ``edges_gev``) or an OGIP spectrum."""
-        return self.observation_model.read(path)
 
 
 def poisson_log_likelihood(counts: FloatArray, expected: FloatArray) -> FloatArray:
