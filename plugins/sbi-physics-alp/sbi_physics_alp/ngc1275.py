@@ -27,7 +27,7 @@ from sbi_physics.types import FloatArray
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator
 from sbi_physics_alp.data_files import found_files
 from sbi_physics_alp.field import Cluster
-from sbi_physics_alp.instruments import Counts
+from sbi_physics_alp.instruments import Counts, LogResiduals
 from sbi_physics_alp.milky_way import milky_way_cells
 from sbi_physics_alp.response_options import ResponseOptions, known_response
 from sbi_physics_alp.spectrum import bin_fluxes, cutoff_power_law
@@ -74,6 +74,13 @@ class AlpNgc1275Options(ResponseOptions):
         "none: focused at level 'five', else published.",
         json_schema_extra={"later": True},
     )
+    data: Literal["counts", "log-residual"] = Field(
+        "counts",
+        description="What networks see: 'counts'; 'log-residual', log10 of counts over those that "
+        "the flare without ALPs would give, not below -1.15, as an option of the analysis code "
+        "behind arXiv:2509.20578.",
+        json_schema_extra={"later": True},
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -97,7 +104,7 @@ class AlpNgc1275(AlpSimulator):
     )
     Options = AlpNgc1275Options
     observe_only = ("amplitude", "index", "e_cut")
-    observe_options = ("exposure",)
+    observe_options = ("exposure", "data")
     fiducial: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "m30-g2": {"m_a": 30.0, "g": 2.0, **_FLARE},
         "m30-g05": {"m_a": 30.0, "g": 0.5, **_FLARE},
@@ -126,6 +133,11 @@ class AlpNgc1275(AlpSimulator):
             redshift=REDSHIFT,
             milky_way=milky_way_cells(),
         )
+        if self.options.data == "log-residual":
+            null = self.theta("no-alp")[None]
+            absorbed = np.exp(-self.conversion.tau)[None]
+            expected = self.expected_counts(absorbed, null)[0]
+            self.observation_model = LogResiduals(self.response, expected)
 
     @property
     def parameters(self) -> ParameterSpace:
