@@ -20,6 +20,7 @@ from sbi_physics import Prior
 from sbi_physics.errors import ContractError
 from sbi_physics.types import FloatArray
 from sbi_physics_alp.alp_simulator import AlpSimulator
+from sbi_physics_alp.instruments import LogResiduals
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -54,13 +55,16 @@ class Baseline:
         x: The observation, shape observable.shape.
 
     Raises:
-        ContractError: If parameters of the cluster vary: their likelihood is not this one.
+        ContractError: If parameters of the cluster vary: their likelihood is not this one. If the
+            simulator's data are no counts.
     """
 
     def __init__(self, simulator: AlpSimulator, x: ArrayLike) -> None:
         if simulator.cluster_prior.names:
             varied = ", ".join(simulator.cluster_prior.names)
             raise ContractError(f"the baseline has a fixed cluster; {varied} vary")
+        if isinstance(simulator.observation_model, LogResiduals):
+            raise ContractError("the baseline needs counts; make the simulator with data=counts")
         self.simulator = simulator
         self.x = np.asarray(simulator.observable.check(x)[0], dtype=np.float64)
         self._space = simulator.parameters

@@ -9,7 +9,7 @@ import numpy as np
 from sbi_physics_alp.cells import Cells
 from sbi_physics_alp.ebl import optical_depth
 from sbi_physics_alp.field import CELLS_PER_SCALE, CellMode, Cluster, FieldSampler, count_cells
-from sbi_physics_alp.propagation import photon_survival
+from sbi_physics_alp.propagation import Kernel, photon_survival
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -35,6 +35,8 @@ class Conversion:
         realisation: int | Literal["random"],
         tau: Array | None = None,
         merge_rad: float = 0.0,
+        single: bool = False,
+        kernel: Kernel = "numba",
     ) -> None:
         """Prepare everything that simulations share.
 
@@ -49,12 +51,16 @@ class Conversion:
             realisation: ``random``, or the seed of one field for all simulations.
             tau: Optical depth of the background light at each energy; None: of arXiv:1007.1459.
             merge_rad: Largest phase in joined cells, see `photon_survival`; 0: none are joined.
+            single: Pass the cluster in single precision.
+            kernel: What computes, see `photon_survival`.
         """
         self.energy_gev = energy_gev
         self.tau = optical_depth(energy_gev, redshift) if tau is None else tau
         self._redshift = redshift
         self._milky_way = milky_way
         self._merge_rad = merge_rad
+        self._single = single
+        self._kernel: Kernel = kernel
         self._cell_mode: CellMode = cell_mode
         self._high_mass_cut = high_mass_cut
         self._realisation = realisation
@@ -135,4 +141,6 @@ class Conversion:
             milky_way=self._milky_way,
             k_cut_kpc=k_cut,
             merge_rad=self._merge_rad,
+            single=self._single,
+            kernel=self._kernel,
         )

@@ -5,6 +5,7 @@ Both draw data from the expected counts of the source, describe them and read me
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from sbi_physics import Observable
-from sbi_physics.errors import DataFileError, ObservationError
+from sbi_physics.errors import ContractError, DataFileError, ObservationError
 from sbi_physics.types import DataArray
 from sbi_physics_alp.data_files import MissingDataError
 from sbi_physics_alp.dl3 import PUBLIC_SETS, public_set
@@ -21,6 +22,9 @@ from sbi_physics_alp.on_off import OnOffObservation, OnOffResponse, is_on_off_fi
 from sbi_physics_alp.response import Response
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+
+RESIDUAL_FLOOR = -1.15
+"""Lowest residual in log10: counts of 7 % of the expected ones, or none."""
 
 _TINY = 1e-300  # expected counts of zero where there are none
 _DL3_SUB_BINS = 2  # of 60 bins of true energy a decade
@@ -56,6 +60,53 @@ class Counts:
         """Counts from an npz file (``counts``, optionally ``edges_gev``) or an OGIP spectrum."""
         counts = read_counts(path, self.response.reco_edges_gev)
         x: DataArray = self.observable.check(counts, str(path))[0]
+        return x
+
+
+class LogResiduals(Counts):
+    """log10 of counts over those expected without ALPs, cut off below `RESIDUAL_FLOOR`.
+
+    What the public code behind arXiv:2509.20578 hands to its networks, as an option. Bins that
+    nothing is expected in are 0.
+
+    Args:
+        response: Response and background.
+        expected: Expected counts without ALPs, with background, shape (n_reco,).
+    """
+
+    def __init__(self, response: Response, expected: Array) -> None:
+        super().__init__(response)
+        self._expected = expected
+
+    @property
+    def observable(self) -> Observable:
+        """Residual of each reconstructed-energy bin."""
+        counts = super().observable
+        label = "log10 counts, residual"
+        return replace(counts, unit="dex", transform=("standardize",), label=label)
+
+    def draw(self, signal: Array, rng: np.random.Generator) -> Array:
+        """Draw counts as residuals, shape (n, n_reco)."""
+        return self.residuals(super().draw(signal, rng))
+
+    def residuals(self, counts: Array) -> Array:
+        """Counts as residuals, same shape (..., n_reco)."""
+        seen = self._expected > 0.0
+        ratio = np.divide(counts, self._expected, out=np.ones_like(counts), where=seen)
+        return np.asarray(np.log10(np.maximum(ratio, 10.0**RESIDUAL_FLOOR)))
+
+    def statistic(self, x: Array, signal: Array) -> Array:
+        """Refused: the likelihood is one of counts.
+
+        Raises:
+            ContractError: Always.
+        """
+        raise ContractError("residuals have no likelihood of their own; use data=counts")
+
+    def read(self, path: Path) -> DataArray:
+        """Residuals of the counts in a file, see `Counts.read`."""
+        counts = read_counts(path, self.response.reco_edges_gev)
+        x: DataArray = self.observable.check(self.residuals(counts), str(path))[0]
         return x
 
 

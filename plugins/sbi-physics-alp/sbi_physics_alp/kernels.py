@@ -16,16 +16,14 @@ are plain polynomials: no square root, no division, no range reduction. That cov
 of a cluster whose cells resolve the field and whose conversion is cut above its largest
 wavenumber. Other blocks take the general branch.
 
-Energies are the inner, contiguous axis, so that the compiler vectorises the whole body; one flat
-scratch array with rows at a constant distance spares it all run-time overlap checks. No
-reassociation is allowed (the range reduction relies on it), and every simulation is
-computed alone: neither the batch nor the number of threads changes a bit of the result.
+Every simulation is computed alone: neither the batch nor the number of threads changes a bit of
+the result. In single precision, which is an option, 4500 cells of a cluster move a probability
+by a few 1e-5; blocks of energies with large phases stay in double precision.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Final
 
 import numba
@@ -33,130 +31,23 @@ import numpy as np
 from numba import njit, prange
 
 from sbi_physics_alp import constants
+from sbi_physics_alp.cell_loops import AI, AR, BLOCK, FLAGS, IE, PI, PR, QI, QR, E, pass_cells
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Indices = np.ndarray[Any, np.dtype[np.int64]]
-
-BLOCK: Final = 128
-"""Energies a block: eight rows of it, the working set, fill a quarter of a 32 kB L1 cache."""
 
 _MOST: Final = 64  # cells joined at most
 
 MAX_PHASE: Final = 3.0e6
 """Largest phase (rad) of a cell: beyond it the range reduction is no longer exact."""
 
-_FLAGS: Final = {"contract", "nnan", "ninf", "nsz"}
-
-# Rows of the scratch array: real and imaginary parts of the state, then E and 1/E.
-_QR, _QI, _PR, _PI, _AR, _AI, _E, _IE = (row * BLOCK for row in range(8))
-
 _MIXING, _MASS, _PLASMA = constants.MIXING, constants.MASS, constants.PLASMA
 _CMB, _QED = constants.CMB, constants.QED
-_PARALLEL = constants.QED_PARALLEL
-_DIFFERENCE = constants.QED_PARALLEL - constants.QED_PERPENDICULAR
-
-# pi in three parts of 33 significant bits (Cody and Waite): k times each is exact for k < 2^20.
-_PI_1: Final = 3.14159265346825122833
-_PI_2: Final = 1.21542010126079319532e-10
-_PI_3: Final = 4.04453249742233291160e-21
-_INVERSE_PI: Final = 1.0 / math.pi
-
-# Degree n of the series sum_k (-u)^k / (2k)! and the largest u where its first omitted term is
-# below 1e-15: (1e-15 (2n + 2)!)^(1/(n + 1)).
-_LIMITS: Final = {n: (1e-15 * math.factorial(2 * n + 2)) ** (1 / (n + 1)) for n in (2, 3, 5, 8)}
-_UP_TO_2, _UP_TO_3, _UP_TO_5, _UP_TO_8 = _LIMITS.values()
-_COSINE = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(11))
-_SINE = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(11))
+_PARALLEL, _PERPENDICULAR = constants.QED_PARALLEL, constants.QED_PERPENDICULAR
+_DIFFERENCE = _PARALLEL - _PERPENDICULAR
 
 
-@njit(inline="always")
-def _series(u: float, c: tuple[float, ...], degree: int) -> float:
-    """Sum of c[k] u^k up to ``degree``; the unused branches vanish at compile time."""
-    total = 0.0
-    if degree >= 10:
-        total = c[10]
-    if degree >= 9:
-        total = total * u + c[9]
-    if degree >= 8:
-        total = total * u + c[8]
-    if degree >= 7:
-        total = total * u + c[7]
-    if degree >= 6:
-        total = total * u + c[6]
-    if degree >= 5:
-        total = total * u + c[5]
-    if degree >= 4:
-        total = total * u + c[4]
-    if degree >= 3:
-        total = total * u + c[3]
-    return ((total * u + c[2]) * u + c[1]) * u + c[0]
-
-
-@njit(inline="always")
-def _cosine_and_sine(x: float) -> tuple[float, float]:
-    """cos(x), sin(x) without branches for abs(x) < 3e6: reduction by pi, then the series."""
-    turns = np.rint(x * _INVERSE_PI)
-    rest = ((x - turns * _PI_1) - turns * _PI_2) - turns * _PI_3
-    sign = 1.0 - 2.0 * (turns - 2.0 * np.floor(0.5 * turns))
-    cosine = sign * _series(rest * rest, _COSINE, 10)
-    sine = sign * rest * _series(rest * rest, _SINE, 10)
-    return cosine, sine
-
-
-def _make_cells(mixing_degree: int, phase_degree: int) -> Callable[..., None]:
-    """Compile the loop over cells for one pair of series degrees (0: phases of any size)."""
-
-    @njit(cache=True, fastmath=_FLAGS, error_model="numpy")
-    def cells(work: Array, n: int, cell: Array, n_cells: int) -> None:
-        for j in range(n_cells):
-            inverse, linear, qed, d = cell[j, 0], cell[j, 1], cell[j, 2], cell[j, 3]
-            cos_psi, sin_psi = cell[j, 4], cell[j, 5]
-            d_squared = d * d
-            for i in range(n):
-                energy = work[_E + i]
-                h = inverse * work[_IE + i] + linear * energy
-                phase = h - qed * energy
-                u = h * h + d_squared
-                if mixing_degree > 0:
-                    c = _series(u, _COSINE, mixing_degree)
-                    s = _series(u, _SINE, mixing_degree)
-                else:
-                    w = math.sqrt(u)
-                    c, s = _cosine_and_sine(w)
-                    # w = 0 means h = d = 0, and s only ever appears multiplied by h or d.
-                    s = s / max(w, 1e-300)
-                if phase_degree > 0:
-                    square = phase * phase
-                    cos_phase = _series(square, _COSINE, phase_degree)
-                    sin_phase = phase * _series(square, _SINE, phase_degree)
-                else:
-                    cos_phase, sin_phase = _cosine_and_sine(phase)
-                hs = h * s
-                ds = d * s
-                q_re, q_im, p_re, p_im = work[_QR + i], work[_QI + i], work[_PR + i], work[_PI + i]
-                a_re, a_im = work[_AR + i], work[_AI + i]
-                perp_re = cos_psi * q_re - sin_psi * p_re
-                perp_im = cos_psi * q_im - sin_psi * p_im
-                par_re = sin_psi * q_re + cos_psi * p_re
-                par_im = sin_psi * q_im + cos_psi * p_im
-                work[_QR + i] = cos_phase * perp_re + sin_phase * perp_im
-                work[_QI + i] = cos_phase * perp_im - sin_phase * perp_re
-                work[_PR + i] = c * par_re + hs * par_im + ds * a_im
-                work[_PI + i] = c * par_im - hs * par_re - ds * a_re
-                work[_AR + i] = c * a_re - hs * a_im + ds * par_im
-                work[_AI + i] = c * a_im + hs * a_re - ds * par_re
-
-    return cells
-
-
-_cells_3_2 = _make_cells(3, 2)
-_cells_5_2 = _make_cells(5, 2)
-_cells_5_5 = _make_cells(5, 5)
-_cells_8_8 = _make_cells(8, 8)
-_cells_any = _make_cells(0, 0)
-
-
-@njit(cache=True, fastmath=_FLAGS, error_model="numpy")
+@njit(cache=True, fastmath=FLAGS, error_model="numpy")
 def _fill_cells(
     cell: Array, b_x: Array, b_y: Array, n_e: Array, length: Array, m: float, g: float, back: bool
 ) -> tuple[int, float, float, float, float, float]:
@@ -193,30 +84,61 @@ def _fill_cells(
     return count, max_length, max_b_squared, max_density, max_d, math.atan2(sin_last, cos_last)
 
 
-@njit(cache=True, fastmath=_FLAGS, error_model="numpy")
-def _merge_cells(
-    many: int, b_x: Array, b_y: Array, n_e: Array, length: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Mean field and density of every ``many`` cells of non-zero length in a row, total length."""
+@njit(cache=True, fastmath=FLAGS, error_model="numpy")
+def _join_cells(
+    cell: Array,
+    many: int,
+    b_x: Array,
+    b_y: Array,
+    n_e: Array,
+    length: Array,
+    m: float,
+    g: float,
+    back: bool,
+) -> tuple[int, float]:
+    """Fill ``cell`` with the mean of every ``many`` cells of non-zero length in a row.
+
+    Mixing goes with the mean field, vacuum polarisation with the mean of its square.
+
+    Returns the number of cells and the direction (rad) of the last field.
+    """
     size = (length.shape[0] + many - 1) // many
-    x, y, n, total = np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size)
+    # Total length, means of B_x, B_y, n_e, B_x^2, B_y^2 and B_x B_y.
+    mean = np.zeros((7, size))
     count = 0
     for j in range(length.shape[0]):
         if length[j] == 0.0:
             continue
         k = count // many
-        x[k] += length[j] * b_x[j]
-        y[k] += length[j] * b_y[j]
-        n[k] += length[j] * n_e[j]
-        total[k] += length[j]
+        x, y = b_x[j], b_y[j]
+        mean[0, k] += length[j]
+        mean[1, k] += length[j] * x
+        mean[2, k] += length[j] * y
+        mean[3, k] += length[j] * n_e[j]
+        mean[4, k] += length[j] * x * x
+        mean[5, k] += length[j] * y * y
+        mean[6, k] += length[j] * x * y
         count += 1
-    for k in range(size):
-        if total[k] > 0.0:
-            x[k], y[k], n[k] = x[k] / total[k], y[k] / total[k], n[k] / total[k]
-    return x, y, n, total
+    n_cells = (count + many - 1) // many
+    for k in range(n_cells):
+        for row in range(1, 7):
+            mean[row, k] /= mean[0, k]
+    total, x_mean, y_mean = mean[0], mean[1], mean[2]
+    n_cells, _, _, _, _, psi = _fill_cells(cell, x_mean, y_mean, mean[3], total, m, g, back)
+    for k in range(n_cells):
+        # What the square of the mean field lacks, along it and across.
+        x, y = x_mean[k], y_mean[k]
+        xx, yy, xy = mean[4, k] - x * x, mean[5, k] - y * y, mean[6, k] - x * y
+        squared = x * x + y * y
+        along = (x * x * xx + y * y * yy + 2.0 * x * y * xy) / max(squared, 1e-300)
+        across = xx + yy - along
+        j = n_cells - 1 - k if back else k
+        cell[j, 1] += 0.5 * total[k] * _QED * (_PARALLEL * along + _PERPENDICULAR * across)
+        cell[j, 2] += total[k] * _QED * _DIFFERENCE * (along - across)
+    return n_cells, psi
 
 
-@njit(cache=True, fastmath=_FLAGS, error_model="numpy")
+@njit(cache=True, fastmath=FLAGS, error_model="numpy")
 def _one_simulation(
     out: Array,
     energy: Array,
@@ -229,6 +151,7 @@ def _one_simulation(
     g: float,
     back: bool,
     merge: float,
+    single: bool,
 ) -> None:
     n_energy = energy.shape[0]
     out[:4, :], out[4, :], out[5, :] = 0.0, 1.0, 0.0
@@ -241,18 +164,19 @@ def _one_simulation(
     mass_term = max(_MASS * m * m, _PLASMA * max_density)
     linear_term = _CMB + _PARALLEL * _QED * max_b_squared
     cos_psi, sin_psi = math.cos(psi), math.sin(psi)
-    whole, n_whole, many = cell, n_cells, 1
+    whole, n_whole, whole_psi, many = cell, n_cells, psi, 1
 
     n_blocks = (n_energy - first + BLOCK - 1) // BLOCK
     size = (n_energy - first + n_blocks - 1) // n_blocks
-    size = (size + 3) // 4 * 4
+    lanes = 8 if single else 4
+    size = (size + lanes - 1) // lanes * lanes
     work = np.empty(8 * BLOCK)
     for start in range(first, n_energy, size):
         n = min(size, n_energy - start)
         for i in range(n):
-            work[_QR + i] = work[_QI + i] = work[_PR + i] = work[_PI + i] = 0.0
-            work[_AR + i], work[_AI + i] = 1.0, 0.0
-            work[_E + i], work[_IE + i] = energy[start + i], 1.0 / energy[start + i]
+            work[QR + i] = work[QI + i] = work[PR + i] = work[PI + i] = 0.0
+            work[AR + i], work[AI + i] = 1.0, 0.0
+            work[E + i], work[IE + i] = energy[start + i], 1.0 / energy[start + i]
         phase = (
             0.5 * max_length * (mass_term / energy[start] + linear_term * energy[start + n - 1])
         )
@@ -262,36 +186,25 @@ def _one_simulation(
             while wanted < _MOST and 2 * wanted * max(2.0 * phase, d) <= merge:
                 wanted *= 2
             if wanted != many:
-                many, cell, n_cells = wanted, whole, n_whole
+                many = wanted
                 if many > 1:
-                    x, y, n_mean, total = _merge_cells(many, b_x, b_y, n_e, length)
-                    cell = np.empty((total.shape[0], 6))
-                    n_cells, _, _, _, _, psi = _fill_cells(cell, x, y, n_mean, total, m, g, back)
+                    cell = np.empty(((length.shape[0] + many - 1) // many, 6))
+                    n_cells, psi = _join_cells(cell, many, b_x, b_y, n_e, length, m, g, back)
                 else:
-                    n_cells, _, _, _, _, psi = _fill_cells(cell, b_x, b_y, n_e, length, m, g, back)
+                    cell = whole
+                    n_cells, psi = n_whole, whole_psi
                 cos_psi, sin_psi = math.cos(psi), math.sin(psi)
             phase *= many
             d *= many
-        square = phase * phase
-        u = square + d * d
-        if u < _UP_TO_3 and square < _UP_TO_2:
-            _cells_3_2(work, n, cell, n_cells)
-        elif u < _UP_TO_5 and square < _UP_TO_2:
-            _cells_5_2(work, n, cell, n_cells)
-        elif u < _UP_TO_5:
-            _cells_5_5(work, n, cell, n_cells)
-        elif u < _UP_TO_8:
-            _cells_8_8(work, n, cell, n_cells)
-        else:
-            _cells_any(work, n, cell, n_cells)
+        pass_cells(work, n, cell, n_cells, phase, d, single)
         for i in range(n):
-            q_re, q_im, p_re, p_im = work[_QR + i], work[_QI + i], work[_PR + i], work[_PI + i]
+            q_re, q_im, p_re, p_im = work[QR + i], work[QI + i], work[PR + i], work[PI + i]
             out[0, start + i] = cos_psi * q_re + sin_psi * p_re
             out[1, start + i] = cos_psi * q_im + sin_psi * p_im
             out[2, start + i] = cos_psi * p_re - sin_psi * q_re
             out[3, start + i] = cos_psi * p_im - sin_psi * q_im
-            out[4, start + i] = work[_AR + i]
-            out[5, start + i] = work[_AI + i]
+            out[4, start + i] = work[AR + i]
+            out[5, start + i] = work[AI + i]
 
 
 @njit(cache=True, error_model="numpy")
@@ -307,16 +220,28 @@ def _serial(
     g: Array,
     back: bool,
     merge: float,
+    single: bool,
 ) -> None:
     for i in range(out.shape[0]):
-        f, d, s = i % b_x.shape[0], i % n_e.shape[0], i % length.shape[0]
         _one_simulation(
-            out[i], energy, first[i], b_x[f], b_y[f], n_e[d], length[s], m[i], g[i], back, merge
+            out[i],
+            energy,
+            first[i],
+            b_x[i % b_x.shape[0]],
+            b_y[i % b_y.shape[0]],
+            n_e[i % n_e.shape[0]],
+            length[i % length.shape[0]],
+            m[i],
+            g[i],
+            back,
+            merge,
+            single,
         )
 
 
 @njit(cache=True, parallel=True, error_model="numpy")
 def _threaded(
+    order: Indices,
     out: Array,
     energy: Array,
     first: Indices,
@@ -328,12 +253,33 @@ def _threaded(
     g: Array,
     back: bool,
     merge: float,
+    single: bool,
 ) -> None:
-    for i in prange(out.shape[0]):
-        f, d, s = i % b_x.shape[0], i % n_e.shape[0], i % length.shape[0]
+    for k in prange(out.shape[0]):
+        i = order[k]
         _one_simulation(
-            out[i], energy, first[i], b_x[f], b_y[f], n_e[d], length[s], m[i], g[i], back, merge
+            out[i],
+            energy,
+            first[i],
+            b_x[i % b_x.shape[0]],
+            b_y[i % b_y.shape[0]],
+            n_e[i % n_e.shape[0]],
+            length[i % length.shape[0]],
+            m[i],
+            g[i],
+            back,
+            merge,
+            single,
         )
+
+
+def _fair_order(cost: Array, threads: int) -> Indices:
+    """Order of simulations whose cuts into ``threads`` equal runs take about the same time.
+
+    Threads get runs of equal length, whatever the simulations in them cost.
+    """
+    by_cost = np.argsort(-cost, kind="stable")
+    return np.concatenate([by_cost[start::threads] for start in range(threads)])
 
 
 def propagate_alp(
@@ -348,6 +294,7 @@ def propagate_alp(
     *,
     backwards: bool = False,
     merge_rad: float = 0.0,
+    single: bool = False,
 ) -> Array:
     """Send a pure ALP through cells; every photon probability follows from where it ends.
 
@@ -366,13 +313,20 @@ def propagate_alp(
         backwards: Travel from the last cell to the first.
         merge_rad: In each block of energies, join 2, 4, ... neighbouring cells to their mean field
             as long as no phase in the joined cell exceeds this; 0: never.
+        single: In single precision where phases are small.
 
     Returns:
         Real and imaginary parts of (A_x, A_y, a), shape (n, 6, n_energy), up to a phase common
         to the three amplitudes of one energy.
     """
-    n = m_nev.shape[0]
+    n, threads = m_nev.shape[0], numba.get_num_threads()
     out = np.empty((n, 6, energy_gev.shape[0]))
-    run = _serial if n == 1 or numba.get_num_threads() == 1 else _threaded
-    run(out, energy_gev, first, b_x, b_y, n_e, length, m_nev, g11, backwards, merge_rad)
+    arguments = (out, energy_gev, first, b_x, b_y, n_e, length, m_nev, g11)
+    if n == 1 or threads == 1:
+        _serial(*arguments, backwards, merge_rad, single)
+        return out
+    # Time goes with mixing energies times cells; joining pays most at low masses.
+    cells = np.broadcast_to((length > 0.0).sum(axis=1), (n,))
+    cost = cells * (energy_gev.shape[0] - first) * (1.0 + 1e-6 * m_nev)
+    _threaded(_fair_order(cost, threads), *arguments, backwards, merge_rad, single)
     return out

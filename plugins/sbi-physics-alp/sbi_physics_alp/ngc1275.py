@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,17 +19,15 @@ from scipy.special import gammaln, xlogy
 from sbi_physics import (
     DataFile,
     LogUniform,
-    Observable,
     Parameter,
     ParameterSpace,
     Uniform,
 )
-from sbi_physics.types import DataArray, FloatArray, Latents
+from sbi_physics.types import FloatArray
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator
-from sbi_physics_alp.conversion import Conversion
 from sbi_physics_alp.data_files import found_files
 from sbi_physics_alp.field import Cluster
-from sbi_physics_alp.instruments import Counts
+from sbi_physics_alp.instruments import Counts, LogResiduals
 from sbi_physics_alp.milky_way import milky_way_cells
 from sbi_physics_alp.response_options import ResponseOptions, known_response
 from sbi_physics_alp.spectrum import bin_fluxes, cutoff_power_law
@@ -77,6 +74,13 @@ class AlpNgc1275Options(ResponseOptions):
         "none: focused at level 'five', else published.",
         json_schema_extra={"later": True},
     )
+    data: Literal["counts", "log-residual"] = Field(
+        "counts",
+        description="What networks see: 'counts'; 'log-residual', log10 of counts over those that "
+        "the flare without ALPs would give, not below -1.15, as an option of the analysis code "
+        "behind arXiv:2509.20578.",
+        json_schema_extra={"later": True},
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -100,7 +104,7 @@ class AlpNgc1275(AlpSimulator):
     )
     Options = AlpNgc1275Options
     observe_only = ("amplitude", "index", "e_cut")
-    observe_options = ("exposure",)
+    observe_options = ("exposure", "data")
     fiducial: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "m30-g2": {"m_a": 30.0, "g": 2.0, **_FLARE},
         "m30-g05": {"m_a": 30.0, "g": 0.5, **_FLARE},
@@ -123,16 +127,17 @@ class AlpNgc1275(AlpSimulator):
             name: {**point, **self.cluster_prior.values}
             for name, point in type(self).fiducial.items()
         }
-        self.conversion = Conversion(
+        self.conversion = self.options.conversion(
             self.response.true_centres_gev,
             self.cluster_prior.cluster,
             redshift=REDSHIFT,
             milky_way=milky_way_cells(),
-            cell_mode=self.options.cell_mode,
-            high_mass_cut=self.options.high_mass_cut,
-            realisation=self.options.realisation,
-            merge_rad=self.options.merge_cells,
         )
+        if self.options.data == "log-residual":
+            null = self.theta("no-alp")[None]
+            absorbed = np.exp(-self.conversion.tau)[None]
+            expected = self.expected_counts(absorbed, null)[0]
+            self.observation_model = LogResiduals(self.response, expected)
 
     @property
     def parameters(self) -> ParameterSpace:
@@ -171,14 +176,6 @@ class AlpNgc1275(AlpSimulator):
             ]
         )
 
-    @property
-    def observable(self) -> Observable:
-        return self.observation_model.observable
-
-    def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
-        survival = np.asarray(z["survival"], dtype=np.float64)
-        return self.observation_model.draw(self.expected_signal(survival, theta), rng)
-
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source, shape (n, n_reco).
 
@@ -198,10 +195,6 @@ class AlpNgc1275(AlpSimulator):
     @classmethod
     def data_files(cls) -> Sequence[DataFile]:
         return found_files("cta-")
-
-    def read_observation(self, path: Path) -> DataArray:
-        """Counts from an npz file (``counts``, optionally ``edges_gev``) or an OGIP spectrum."""
-        return self.observation_model.read(path)
 
 
 def poisson_log_likelihood(counts: FloatArray, expected: FloatArray) -> FloatArray:

@@ -20,15 +20,13 @@ from pydantic import Field
 from sbi_physics import (
     DataFile,
     LogUniform,
-    Observable,
     Parameter,
     ParameterSpace,
     Uniform,
 )
 from sbi_physics.errors import OptionError
-from sbi_physics.types import DataArray, FloatArray, Latents
+from sbi_physics.types import FloatArray
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ConversionOptions
-from sbi_physics_alp.conversion import Conversion
 from sbi_physics_alp.data_files import found_files, public_name
 from sbi_physics_alp.field import Cluster
 from sbi_physics_alp.instruments import OnAndOff, measured_counts
@@ -104,15 +102,11 @@ class AlpPks2155(AlpSimulator):
         self.instrument = _instrument(self.options)
         self.observation_model = OnAndOff(self.instrument, sub_bins=self.options.sub_bins)
         self.cluster_prior = ClusterPrior(CLUSTER)
-        self.conversion = Conversion(
+        self.conversion = self.options.conversion(
             self.instrument.response.true_centres_gev,
             CLUSTER,
             redshift=REDSHIFT,
             milky_way=None,
-            cell_mode=self.options.cell_mode,
-            high_mass_cut=self.options.high_mass_cut,
-            realisation=self.options.realisation,
-            merge_rad=self.options.merge_cells,
         )
 
     @property
@@ -149,14 +143,6 @@ class AlpPks2155(AlpSimulator):
             ]
         )
 
-    @property
-    def observable(self) -> Observable:
-        return self.observation_model.observable
-
-    def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
-        survival = np.asarray(z["survival"], dtype=np.float64)
-        return self.observation_model.draw(self.expected_signal(survival, theta), rng)
-
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source in the on region, shape (n, n_reco).
 
@@ -178,10 +164,6 @@ class AlpPks2155(AlpSimulator):
         if path.suffix == ".npz" and not is_on_off_file(path):
             return {}
         return {"response": public_name(path) or str(path.resolve())}
-
-    def read_observation(self, path: Path) -> DataArray:
-        """Counts (on, off), shape (2, n_reco), see `OnAndOff.read`."""
-        return self.observation_model.read(path)
 
 
 def _instrument(options: AlpPks2155Options) -> OnOffResponse:

@@ -16,19 +16,21 @@ is symmetric). Then
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sbi_physics_alp import constants, kernels
+from sbi_physics_alp import constants, kernels, torch_kernel
 from sbi_physics_alp.cells import Cells, Domains
 
-__all__ = ["Cells", "Domains", "photon_survival", "state_probabilities"]
+__all__ = ["Cells", "Domains", "Kernel", "photon_survival", "state_probabilities"]
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Kernel = Literal["numba", "torch"]
 
-_CHUNK = 64  # simulations a call of the kernel: bounds the memory of the amplitudes
+# Simulations a call of the kernel: bounds the memory of the amplitudes; devices want many.
+_CHUNK = {"numba": 64, "torch": 512}
 
 
 def photon_survival(
@@ -42,6 +44,8 @@ def photon_survival(
     milky_way: Domains | Cells | None = None,
     k_cut_kpc: ArrayLike | None = None,
     merge_rad: float = 0.0,
+    single: bool = False,
+    kernel: Kernel = "numba",
 ) -> Array:
     """Probability that an unpolarised photon arrives as a photon.
 
@@ -60,6 +64,9 @@ def photon_survival(
             equal cells would. None: every energy mixes.
         merge_rad: Join neighbouring cells of ``domains`` to their mean field where no phase in the
             joined cell exceeds this, in rad; 0: never.
+        single: Pass ``domains`` in single precision (but for large phases, if compiled).
+        kernel: ``numba``: compiled loops; ``torch``: PyTorch, on a graphics processor if there is
+            one, where cells are not joined.
 
     Returns:
         Probabilities, shape (n, n_energy); n is 1 when everything is shared.
@@ -79,20 +86,32 @@ def photon_survival(
             f"tau has shape {depth.shape}; expected {energy.shape} non-negative optical depths, "
             f"one for each energy"
         )
+    if kernel == "torch" and merge_rad > 0.0:
+        raise ValueError(f"kernel 'torch' joins no cells; got merge_rad = {merge_rad}")
     n = max(m.size, cells.rows, 1 if galaxy is None else galaxy.rows)
     m, g, first = (np.broadcast_to(a, (n,)) for a in (m, g, first))
     survival = np.empty((n, energy.size))
     local_energy = energy * (1.0 + redshift)
-    for start in range(0, n, _CHUNK):
-        part = slice(start, min(start + _CHUNK, n))
+    for start in range(0, n, _CHUNK[kernel]):
+        part = slice(start, min(start + _CHUNK[kernel], n))
         source = _alp_state(
-            local_energy, cells, m[part], g[part], first[part], part, merge=merge_rad
+            local_energy,
+            cells,
+            m[part],
+            g[part],
+            first[part],
+            part,
+            merge=merge_rad,
+            single=single,
+            kernel=kernel,
         )
         if galaxy is None:
             survival[part] = np.exp(-depth) * (1.0 - 0.5 * _photon_part(source))
             continue
         everything = np.zeros_like(first[part])
-        observer = _alp_state(energy, galaxy, m[part], g[part], everything, part, backwards=True)
+        observer = _alp_state(
+            energy, galaxy, m[part], g[part], everything, part, backwards=True, kernel=kernel
+        )
         survival[part] = _combine(source, observer, depth)
     return survival
 
@@ -192,14 +211,20 @@ def _alp_state(
     *,
     backwards: bool = False,
     merge: float = 0.0,
+    single: bool = False,
+    kernel: Kernel = "numba",
 ) -> Array:
     """Where a pure ALP ends, shape (n, 6, n_energy), for the simulations of ``part``."""
     rows = [
-        np.ascontiguousarray(a[part] if a.ndim == 2 and a.shape[0] > 1 else np.atleast_2d(a))
+        a[part] if a.ndim == 2 and a.shape[0] > 1 else np.atleast_2d(a)
         for a in (cells.b_x, cells.b_y, cells.n_e_cm3, cells.length_kpc)
     ]
-    contiguous = (np.ascontiguousarray(a) for a in (first, *rows, m, g))
-    return kernels.propagate_alp(local_energy, *contiguous, backwards=backwards, merge_rad=merge)
+    # Views that cannot be written are another type to the compiler, which would start again.
+    arrays = (local_energy, first, *rows, m, g)
+    uniform = [np.require(a, requirements=("C", "W")) for a in arrays]
+    if kernel == "torch":
+        return torch_kernel.propagate_alp(*uniform, backwards=backwards, single=single)
+    return kernels.propagate_alp(*uniform, backwards=backwards, merge_rad=merge, single=single)
 
 
 def _photon_part(state: Array) -> Array:

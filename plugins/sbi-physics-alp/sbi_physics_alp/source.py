@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from sbi_physics import DataFile, LogUniform, Observable, Parameter, ParameterSpace, Uniform
+from sbi_physics import DataFile, LogUniform, Parameter, ParameterSpace, Uniform
 from sbi_physics.errors import DataFileError, OptionError
-from sbi_physics.types import DataArray, FloatArray, Latents
+from sbi_physics.types import FloatArray
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator
 from sbi_physics_alp.cells import Cells
-from sbi_physics_alp.conversion import Conversion
 from sbi_physics_alp.data_files import MissingDataError, found_files
 from sbi_physics_alp.ebl import optical_depth
 from sbi_physics_alp.embedded import EMBEDDED
@@ -139,16 +137,12 @@ class AlpSource(AlpSimulator):
         self.cluster_prior = chosen.cluster_prior(Cluster())
         self._reference_gev = to_value(chosen.reference_energy, "GeV")
         energy = self.observation_model.response.true_centres_gev
-        self.conversion = Conversion(
+        self.conversion = chosen.conversion(
             energy,
             self.cluster_prior.cluster,
             redshift=chosen.redshift,
             milky_way=_galaxy(chosen),
-            cell_mode=chosen.cell_mode,
-            high_mass_cut=chosen.high_mass_cut,
-            realisation=chosen.realisation,
             tau=_tau(energy, chosen),
-            merge_rad=chosen.merge_cells,
         )
         self._shape = "e_cut" if chosen.spectrum == "cutoff-power-law" else "curvature"
         vars(self)["observe_only"] = ("amplitude", "index", self._shape)
@@ -204,14 +198,6 @@ class AlpSource(AlpSimulator):
             ]
         )
 
-    @property
-    def observable(self) -> Observable:
-        return self.observation_model.observable
-
-    def _observe(self, z: Latents, theta: FloatArray, rng: np.random.Generator) -> FloatArray:
-        survival = np.asarray(z["survival"], dtype=np.float64)
-        return self.observation_model.draw(self.expected_signal(survival, theta), rng)
-
     def expected_signal(self, survival: FloatArray, theta: FloatArray) -> FloatArray:
         """Expected counts of the source in the on region, shape (n, n_reco).
 
@@ -227,10 +213,6 @@ class AlpSource(AlpSimulator):
     @classmethod
     def data_files(cls) -> Sequence[DataFile]:
         return found_files()
-
-    def read_observation(self, path: Path) -> DataArray:
-        """Counts from an npz file or an OGIP spectrum, see `Counts.read` and `OnAndOff.read`."""
-        return self.observation_model.read(path)
 
     def _points(self) -> Mapping[str, Mapping[str, float]]:
         """The middle of the prior with and without conversion."""

@@ -138,7 +138,10 @@ def sum_modes(
     k, sigma, filled = (
         np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, missing)]) for a in (k_kpc, sigma_ug, normals)
     )
+    # Views that cannot be written are another type to the compiler, which would start again.
+    spacing = np.require(spacing_kpc, requirements=("C", "W"))
+    points = np.require(n_points, requirements=("C", "W"))
     b = np.zeros((normals.shape[0], 2, int(n_points.max(initial=0))))
     run = _serial_lines if len(b) <= 1 or numba.get_num_threads() == 1 else _threaded_lines
-    run(b, k, sigma, filled, spacing_kpc, n_points)
+    run(b, k, sigma, filled, spacing, points)
     return b

@@ -6,11 +6,13 @@ import pickle
 
 import numpy as np
 import pytest
+from sbi_physics_alp.baseline import Baseline
 from sbi_physics_alp.ebl import optical_depth
 from sbi_physics_alp.embedded import embedded_response
+from sbi_physics_alp.instruments import LogResiduals
 from sbi_physics_alp.ngc1275 import REDSHIFT, AlpNgc1275, poisson_log_likelihood
 
-from sbi_physics.errors import DataFileError, ObservationError, OptionError
+from sbi_physics.errors import ContractError, DataFileError, ObservationError, OptionError
 
 CHEAP = {
     "true_bins_per_decade": 25,
@@ -148,6 +150,36 @@ def test_an_observation_with_other_bins_is_refused(simulator, tmp_path):
         simulator.read_observation(path)
     with pytest.raises(DataFileError, match="there is no file"):
         simulator.read_observation(tmp_path / "none.npz")
+
+
+def test_data_can_be_residuals_to_the_expectation_without_alps(tmp_path):
+    counting, residual = (AlpNgc1275(data=data, **CHEAP) for data in ("counts", "log-residual"))
+    null = counting.theta("no-alp")[None]
+    absorbed = np.exp(-counting.conversion.tau)[None]
+    expected = counting.expected_counts(absorbed, null)[0]
+    z = {"survival": np.repeat(absorbed, 3, axis=0).astype(np.float32)}
+    theta = np.repeat(null, 3, axis=0)
+    theta[1, 2], theta[2, 2] = 1e-8, 0.0  # brighter, and no source at all
+    n, x = (s.observe(z, theta, np.random.default_rng(2)) for s in (counting, residual))
+    plenty = n > 0.08 * expected
+    ratio = n[plenty] / np.broadcast_to(expected, n.shape)[plenty]
+    np.testing.assert_allclose(x[plenty], np.log10(ratio), atol=1e-6)
+    assert x.min() == pytest.approx(-1.15)
+    assert not plenty.all()
+    assert x[1].mean() == pytest.approx(np.log10(1e-8 / 1.54e-9), abs=0.1)
+    path = tmp_path / "counts.npz"
+    np.savez(path, counts=n[0], edges_gev=counting.response.reco_edges_gev)
+    np.testing.assert_allclose(residual.read_observation(path), x[0], atol=1e-6)
+    with pytest.raises(ContractError, match="make the simulator with data=counts"):
+        Baseline(residual, x[0])
+
+
+def test_where_nothing_is_expected_residuals_are_zero():
+    response = embedded_response("embedded-south", livetime_s=3600.0)
+    expected = np.where(np.arange(response.background.size) < 5, 0.0, 10.0)
+    found = LogResiduals(response, expected).residuals(np.full((2, expected.size), 20.0))
+    np.testing.assert_array_equal(found[:, :5], 0.0)
+    np.testing.assert_allclose(found[:, 5:], np.log10(2.0))
 
 
 def test_a_saved_response_can_be_used(tmp_path, rng):
