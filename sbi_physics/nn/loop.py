@@ -144,7 +144,7 @@ class _Run:
         self.average: AveragedModel | None = None
         if settings.schedule == "averaged":
             decay = math.exp(-1 / (settings.average_epochs * self.steps_per_epoch))
-            self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+            self.average = AveragedModel(network, multi_avg_fn=_averaging(decay), use_buffers=True)
         self.scale = 1.0
         self.training: list[float] = []
         self.validation: list[float] = []
@@ -343,6 +343,23 @@ def _optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _averaging(decay: float) -> Callable[..., None]:
+    """Return what updates an average: statistics of batch normalisation are averaged with weights.
+
+    They belong to the weights they were measured with. Counters and permutations are copied.
+    """
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+        else:
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+
+    return update
 
 
 def _staircase(factor: float, every: int) -> Callable[[int], float]:
