@@ -61,9 +61,11 @@ class Budget:
 
 
 DEFAULT_BUDGETS: Mapping[str, Budget] = {
-    "quick": Budget(simulations=5_000, training={"max_epochs": 100}),
+    "quick": Budget(simulations=5_000),
     "standard": Budget(simulations=50_000),
-    "thorough": Budget(simulations=500_000, pairs=4000, training={"ensemble": 5}),
+    "thorough": Budget(
+        simulations=500_000, pairs=4000, training={"max_epochs": 40, "ensemble": 5}
+    ),
 }
 
 

@@ -1,5 +1,10 @@
 """The training loop of torch engines: AdamW, learning-rate schedule, early stopping, best weights.
 
+How long a problem needs is not known beforehand: smooth posteriors are learned, and then overfitted, in
+a tenth of the passes that thin ones take. By default the rate is therefore constant, an exponential
+average of the weights (Polyak & Juditsky 1992) does what a falling rate would, at any moment, and the
+loss of held-out simulations decides when to stop.
+
 Networks come from their packages, the loop is ours: data come in batches from a store that may be
 larger than memory and are redrawn at every epoch, which native trainers do not offer. The loop
 runs on the device that the network is on. On a CPU the result depends on seed and settings only,
@@ -21,6 +26,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sbi_physics.errors import TrainingError
 from sbi_physics.nn.checkpoint import read_checkpoint, write_checkpoint
@@ -135,6 +141,10 @@ class _Run:
         else:
             total = self.steps_per_epoch * settings.max_epochs
             self.rate_at = _schedule(settings.schedule, total)
+        self.average: AveragedModel | None = None
+        if settings.schedule == "averaged":
+            decay = math.exp(-1 / (settings.average_epochs * self.steps_per_epoch))
+            self.average = AveragedModel(network, multi_avg_fn=_averaging(decay), use_buffers=True)
         self.scale = 1.0
         self.training: list[float] = []
         self.validation: list[float] = []
@@ -151,7 +161,8 @@ class _Run:
         while not self.stopped:
             k = len(self.validation)
             self.training.append(self._train_epoch(k))
-            self._keep_best(k, self._validate())
+            with self._evaluated_weights():
+                self._keep_best(k, self._validate())
             if self._out_of_time():
                 self.stopped = "max_seconds"
             elif k - self.last_improvement >= self.settings.stop_after_epochs:
@@ -169,6 +180,8 @@ class _Run:
             return
         tensors = {f"network/{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        if self.average is not None:
+            tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
         for i, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{i}/{k}": v for k, v in values.items()}
         tensors["random"] = torch.get_rng_state()
@@ -185,6 +198,8 @@ class _Run:
         tensors, record = found
         self.network.load_state_dict(_below("network", tensors))
         self.best = _below("best", tensors)
+        if self.average is not None:
+            self.average.load_state_dict(_below("average", tensors))
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _below("optimizer", tensors).items():
             i, _, key = name.partition("/")
@@ -242,6 +257,8 @@ class _Run:
         finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(value))
         if finite:
             self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.network)
         else:
             self.skipped += 1
             if self.skipped > 1 + _MAX_SKIPPED * self.steps:
@@ -251,6 +268,19 @@ class _Run:
                     f"(now {self.settings.learning_rate:g}) or look for extreme values in the data"
                 )
         return finite
+
+    @contextlib.contextmanager
+    def _evaluated_weights(self) -> Iterator[None]:
+        """Give the network its averaged weights for a while, if weights are averaged."""
+        if self.average is None:
+            yield
+            return
+        trained = copy.deepcopy(self.network.state_dict())
+        self.network.load_state_dict(self.average.module.state_dict())
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(trained)
 
     def _validate(self) -> float:
         self.network.eval()
@@ -315,6 +345,23 @@ def _optimizer(network: nn.Module, settings: OptimizerSettings) -> Optimizer:
     return AdamW(groups, lr=settings.learning_rate, fused=True)
 
 
+def _averaging(decay: float) -> Callable[..., None]:
+    """Return what updates an average: statistics of batch normalisation are averaged with weights.
+
+    They belong to the weights they were measured with. Counters and permutations are copied.
+    """
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        if averaged[0].is_floating_point():
+            average(averaged, current, count)
+        else:
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+
+    return update
+
+
 def _staircase(factor: float, every: int) -> Callable[[int], float]:
     """Return the learning rate at a step: times `factor` at the end of every `every` steps."""
     return lambda step: factor ** (step // every)
@@ -322,7 +369,7 @@ def _staircase(factor: float, every: int) -> Callable[[int], float]:
 
 def _schedule(name: str, total: int) -> Callable[[int], float]:
     """Return the learning rate at a step as a fraction of its peak."""
-    if name in ("constant", "plateau"):
+    if name in ("averaged", "constant", "plateau"):
         return lambda _: 1.0
     rise = _ONE_CYCLE_RISE if name == "one-cycle" else _COSINE_RISE
 

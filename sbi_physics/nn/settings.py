@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sbi_physics import TrainingSettings
 from sbi_physics.nn.device import DeviceName
 
 EmbeddingName = Literal["auto", "none", "mlp", "conv", "set"]
-ScheduleName = Literal["one-cycle", "cosine", "plateau", "step", "constant"]
+ScheduleName = Literal["averaged", "one-cycle", "cosine", "plateau", "step", "constant"]
 
 
 class OptimizerSettings(TrainingSettings):
     """Settings of the training loop."""
 
     max_epochs: int = Field(
-        30, ge=1, description="Largest number of passes; length of the learning-rate schedule."
+        300,
+        ge=1,
+        description="Largest number of passes. Given, it also plans the learning rate, as "
+        "one-cycle of this length; not given, training goes on until it no longer pays "
+        "(schedule=averaged).",
     )
     learning_rate: float = Field(1e-3, gt=0, le=1, description="Peak learning rate.")
     schedule: ScheduleName = Field(
-        "one-cycle",
-        description="Learning rate over max_epochs: one-cycle (rise, then cosine fall), cosine "
-        "(short warm-up, then fall), plateau (halved when validation stalls), step (times "
+        "averaged",
+        description="Learning rate: averaged (constant, with an exponential average of the "
+        "weights), or over max_epochs one-cycle (rise, then cosine fall) or cosine (short "
+        "warm-up, then fall), or plateau (halved when validation stalls), step (times "
         "decay_factor every decay_epochs) or constant.",
+    )
+    average_epochs: float = Field(
+        2.0,
+        gt=0,
+        description="Memory in epochs of the average of schedule=averaged. Held-out losses, "
+        "early stopping and the kept weights are those of the average.",
     )
     decay_factor: float = Field(
         0.9, gt=0, le=1, description="Factor of the learning rate at each decay of step."
@@ -54,6 +66,14 @@ class OptimizerSettings(TrainingSettings):
         "from more than one and lose much where cores are busy; with one, results are the same "
         "on machines of any size.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plan(cls, values: Any) -> Any:
+        """A length that is planned is used best by a learning rate that falls to its end."""
+        if isinstance(values, Mapping) and "max_epochs" in values:
+            return {"schedule": "one-cycle", **values}
+        return values
 
 
 class NetworkSettings(OptimizerSettings):

@@ -95,6 +95,7 @@ def assert_same(a, b):
         {"schedule": "cosine", "weight_decay": 0.1},
         {"stop_after_epochs": 1, "learning_rate": 0.5},
         {"stop_after_epochs": 3, "min_improvement": 0.05},
+        {"schedule": "averaged", "learning_rate": 0.1},
     ],
     ids=lambda s: s.get("schedule", "one-cycle"),
 )

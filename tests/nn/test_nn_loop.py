@@ -60,7 +60,7 @@ def _settings(**values):
     return NetworkSettings(**{"batch_size": 64, "max_epochs": 20, "learning_rate": 0.1, **values})
 
 
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "plateau", "step", "constant"])
+@pytest.mark.parametrize("schedule", ["averaged", "one-cycle", "cosine", "plateau", "step", "constant"])
 def test_every_schedule_finds_the_minimum(schedule):
     network, loss = _linear()
     history = fit(network, loss, Line(), _settings(schedule=schedule), seed=1, progress=SILENT)
@@ -68,6 +68,14 @@ def test_every_schedule_finds_the_minimum(schedule):
     assert history.best_loss == pytest.approx(0.01, rel=0.3)
     assert len(history.training_loss) == len(history.validation_loss) == 20
     assert not network.training
+
+
+def test_a_planned_length_plans_the_rate_and_an_open_end_averages():
+    assert NetworkSettings().schedule == "averaged"
+    assert NetworkSettings(max_epochs=20).schedule == "one-cycle"
+    assert NetworkSettings(max_epochs=20, schedule="step").schedule == "step"
+    stored = NetworkSettings(learning_rate=0.1).model_dump()
+    assert NetworkSettings(**stored) == NetworkSettings(learning_rate=0.1)
 
 
 def test_the_last_weights_are_kept_where_asked_for():
@@ -104,6 +112,35 @@ def test_the_best_weights_are_kept_not_the_last():
     assert history.best_epoch < 5
     assert len(history.validation_loss) == history.best_epoch + 5
     assert network.weight.item() == pytest.approx(3.0, abs=0.2)
+
+
+def test_averaged_weights_are_validated_and_kept_and_training_goes_on_with_its_own():
+    network, loss = _linear()
+    trained, validated = [], []
+
+    class Watched(Line):
+        def epoch(self, k):
+            for batch in Line.epoch(self, k):
+                trained.append(network.weight.item())
+                yield batch
+            trained.append(network.weight.item())
+
+    def validation_loss(u, x, weight):
+        validated.append(network.weight.item())
+        return loss(u, x, weight)
+
+    settings = _settings(average_epochs=1.5, schedule="averaged", max_epochs=4, keep="last")
+    data = Watched()
+    fit(network, loss, data, settings, seed=1, progress=SILENT, validation_loss=validation_loss)
+    # Exponential average over the eight steps of every epoch, from the first step on.
+    steps = np.delete(np.array(trained), np.arange(0, len(trained), 9))
+    decay, average, expected = math.exp(-1 / (1.5 * 8)), steps[0], [steps[0]]
+    for value in steps[1:]:
+        average = decay * average + (1 - decay) * value
+        expected.append(average)
+    assert validated == pytest.approx(expected[7::8], abs=1e-5)
+    assert trained[9::9] == trained[8:-1:9]  # an epoch starts where the last one ended
+    assert network.weight.item() == validated[-1]
 
 
 def test_training_is_a_function_of_the_seed_and_leaves_the_generator():

@@ -66,12 +66,6 @@ class DensitySettings(NetworkSettings):
     num_transforms: int = Field(3, ge=1, le=20, description="Transforms of a flow.")
     num_bins: int = Field(8, ge=2, le=64, description="Bins of a spline.")
     num_components: int = Field(10, ge=1, le=100, description="Components of a mixture (mdn).")
-    weight_decay: float = Field(
-        1.0,
-        ge=0,
-        description="Decoupled weight decay (AdamW); 1 keeps the weights of a long run below 1, "
-        "and a flow trained on ten thousand simulations calibrated.",
-    )
 
 
 class NeuralPosteriorEngine(TorchEngine):

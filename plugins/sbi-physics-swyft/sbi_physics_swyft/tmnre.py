@@ -86,8 +86,7 @@ class MarginalRatioEngine(TorchEngine):
     summary: ClassVar[str] = "marginal neural ratio estimation, joint up to six parameters (swyft)"
     Settings: ClassVar[type[TrainingSettings]] = MarginalRatioSettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
-    # The public analysis code behind arXiv:2509.20578; its learning rate falls on plateaus, ours
-    # by the schedule of every engine.
+    # The public analysis code behind arXiv:2509.20578, whose learning rate falls on plateaus.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "alps": {
             "heads": "marginals",
@@ -98,6 +97,7 @@ class MarginalRatioEngine(TorchEngine):
             "batch_size": 512,
             "learning_rate": 5e-3,
             "max_epochs": 3000,
+            "schedule": "plateau",
             "stop_after_epochs": 30,
         }
     }

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sbi_physics.nn.settings import OptimizerSettings
+from sbi_physics.nn.settings import OptimizerSettings, ScheduleName
 
 ARCHITECTURE = (
     "hidden_features",
@@ -27,6 +27,7 @@ class LabelSettings(OptimizerSettings):
     max_epochs: int = Field(
         30, ge=1, description="Largest number of passes; length of the learning-rate schedule."
     )
+    schedule: ScheduleName = Field("one-cycle", description="Learning rate over max_epochs.")
     keep: Literal["best", "last"] = Field(
         "last",
         description="Weights that are kept: the last ones, or those of the lowest validation "
