@@ -8,8 +8,12 @@ import numba
 import numpy as np
 import pytest
 from sbi_physics_alp import cell_loops, constants, kernels
+from sbi_physics_alp.ebl import optical_depth
 from sbi_physics_alp.field import Cluster, FieldSampler
+from sbi_physics_alp.milky_way import milky_way_cells
+from sbi_physics_alp.ngc1275 import AlpNgc1275
 from sbi_physics_alp.propagation import Cells, Domains, photon_survival, state_probabilities
+from sbi_physics_alp.realisation import FieldRealisation
 
 REDSHIFT = 0.017559
 ENERGY = np.geomspace(10.0, 1e5, 60)
@@ -54,6 +58,12 @@ def matrix_chain(energy, domains, m, g):
         to_field = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
         total = to_field.T @ cell @ to_field @ total
     return total
+
+
+def polar(cells):
+    """Cells of one line of sight by strength and angle."""
+    b_x, b_y, n_e, length = (np.ravel(a) for a in dataclasses.astuple(cells))
+    return Domains(np.hypot(b_x, b_y), np.arctan2(b_x, b_y), n_e, length)
 
 
 @pytest.mark.parametrize("index", range(4))
@@ -134,6 +144,23 @@ def test_one_cell_has_a_closed_form():
     w = np.hypot([0.5 * (x[1, 1] - x[2, 2]) for x in matrices], d_ag)
     expected = 1.0 - 0.5 * (d_ag / w) ** 2 * np.sin(w * length) ** 2
     np.testing.assert_allclose(p, expected, rtol=0, atol=1e-13)
+
+
+def test_a_simulated_curve_is_the_product_of_all_matrices():
+    few = {"true_bins_per_decade": 25, "energy_min": "100 GeV", "energy_max": "20 TeV"}
+    simulator = AlpNgc1275(r_abell=20.0, realisation=3, cell_mode="compat", **few)
+    energy, m, g = simulator.conversion.energy_gev[::6], 2.0, 10.0
+    theta = simulator.theta({**simulator.fiducial["no-alp"], "m_a": m, "g": g})
+    z = simulator.simulate_latent(theta[None], np.random.default_rng(1))
+    cluster = polar(FieldRealisation(Cluster(r_abell=20.0), seed=3).cells("compat"))
+    galaxy = polar(milky_way_cells())
+    absorption = np.exp(-0.5 * optical_depth(energy, REDSHIFT))
+    expected = []
+    for e, a in zip(energy, absorption, strict=True):
+        source = matrix_chain(e * (1.0 + REDSHIFT), cluster, m, g)
+        total = matrix_chain(e, galaxy, m, g) @ np.diag([a, a, 1.0]) @ source
+        expected.append(0.5 * (np.abs(total[:2, :2]) ** 2).sum())
+    np.testing.assert_allclose(z["survival"][0, ::6], expected, rtol=0, atol=1e-6)  # float32
 
 
 def test_without_coupling_only_the_background_light_absorbs(rng):
