@@ -18,7 +18,7 @@ from sbi_physics import registry
 from sbi_physics.testing.cases import EngineCase
 from sbi_physics.testing.engine_checks import accuracy_on
 
-ENGINES = ("sbi-npe", "sbi-nre", "swyft-tmnre", "bayesflow-cinn")
+ENGINES = ("sbi-npe", "sbi-nre", "sbi-fmpe", "swyft-tmnre", "bayesflow-cinn")
 PROBLEMS = ("gaussian", "two modes", "two stages", "sets", "spectra", "images")
 
 

@@ -22,7 +22,7 @@ import sbi_physics as sp
 from sbi_physics.progress import SILENT
 from sbi_physics.testing import ToyGaussian
 
-ENGINES = ("sbi-npe", "sbi-nre", "swyft-tmnre", "bayesflow-cinn")
+ENGINES = ("sbi-npe", "sbi-nre", "sbi-fmpe", "swyft-tmnre", "bayesflow-cinn")
 PAIRS, DRAWS = 1000, 199
 
 

@@ -27,7 +27,7 @@ from sbi_physics import registry
 from sbi_physics.progress import SILENT
 
 TASKS = ("toy-two-moons", "toy-mixture", "toy-slcp")
-ENGINES = ("exact", "sbi-npe", "sbi-nre", "swyft-tmnre", "bayesflow-cinn")
+ENGINES = ("exact", "sbi-npe", "sbi-nre", "sbi-fmpe", "swyft-tmnre", "bayesflow-cinn")
 
 
 def posterior_of(task: str, engine: str, simulations: int, seed: int, folder: Path) -> Any:
