@@ -3,6 +3,8 @@
 Energies are the inner, contiguous axis, so that the compiler vectorises the whole body; one flat
 scratch array with rows at a constant distance spares it all run-time overlap checks. No
 reassociation is allowed: the range reduction relies on it.
+
+Numba's cache of compiled `kernels` does not notice changes here: delete ``__pycache__`` after one.
 """
 
 from __future__ import annotations

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sbi_physics_alp.limits import ExpectedLimits, MassCouplingMap
+from sbi_physics_alp.limits import Array, ExpectedLimits, MassCouplingMap
 from sbi_physics_alp.published import PublishedLimit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#7a5c00", "#8a94a3")
+_COLOURS = ("#e69f00", "#009e73", "#cc79a7", "#7a5c00", "#8a94a3", "#a3b18a", "#6d597a")
+_POSTERIOR = "#0072b2"
 
 
 def exclusion_figure(
@@ -37,8 +38,14 @@ def exclusion_figure(
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
+    figure = Figure(figsize=(7.6, 4.8), layout="constrained")
     axes = figure.subplots()
+    if posterior is not None:
+        x_range, y_range = (
+            10 ** edges[[0, -1]] for edges in (posterior.log10_m_ev, posterior.log10_g)
+        )
+        axes.set(xlim=x_range, ylim=y_range)
+        published = [limit for limit in published if _is_inside(limit, x_range, y_range)]
     for limit, colour in zip(published, _cycle(), strict=False):
         _draw_published(axes, limit, colour)
     if expected is not None:
@@ -55,32 +62,42 @@ def exclusion_figure(
             limits = posterior.upper_limits(limit_level)
             label = f"{limit_level:.0%} limit given the mass"
             axes.plot(posterior.m_ev, limits, color="#1b2430", label=label)
-        axes.set_xlim(*10 ** posterior.log10_m_ev[[0, -1]])
-        axes.set_ylim(*10 ** posterior.log10_g[[0, -1]])
     if truth is not None:
         axes.plot(truth[0] * 1e-9, truth[1] * 1e-11, "*", ms=11, color="#d55e00", label="truth")
     axes.set(xscale="log", yscale="log")
     axes.set_xlabel(r"$m_a$ [eV]")
     axes.set_ylabel(r"$g_{a\gamma}$ [GeV$^{-1}$]")
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small", frameon=False)
+        axes.legend(fontsize="small", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def _is_inside(limit: PublishedLimit, x_range: Array, y_range: Array) -> bool:
+    """Whether anything of a limit shows in the plane; a curve excludes all above it."""
+    x, y = limit.m_ev, limit.g
+    beside = x.max() < x_range[0] or x.min() > x_range[1] or y.min() > y_range[1]
+    return not beside
 
 
 def _draw_regions(axes: Any, posterior: MassCouplingMap, levels: Sequence[float]) -> None:
     area = np.outer(np.diff(posterior.log10_m_ev), np.diff(posterior.log10_g))
     density = posterior.mass / area
-    thresholds = sorted({posterior.threshold(level) for level in levels})
-    centres = [
-        10 ** (0.5 * (edges[1:] + edges[:-1]))
+    # From edge to edge of the plane, not from middle to middle of its outermost bins.
+    grid = [
+        10 ** np.concatenate([edges[:1], 0.5 * (edges[1:] + edges[:-1]), edges[-1:]])
         for edges in (posterior.log10_m_ev, posterior.log10_g)
     ]
+    shown = np.pad(density, 1, mode="edge").T
     top = float(density.max())
-    for k, low in enumerate(t for t in thresholds if t < top):
-        axes.contourf(
-            *centres, density.T, levels=[low, top], colors=["#0072b2"], alpha=0.2 + 0.1 * k
-        )
-        axes.contour(*centres, density.T, levels=[low], colors=["#0072b2"], linewidths=1.0)
+    for k, level in enumerate(sorted(levels, reverse=True)):
+        low = posterior.threshold(level)
+        if low >= top:
+            continue
+        alpha = 0.2 + 0.1 * k
+        axes.contourf(*grid, shown, levels=[low, top], colors=[_POSTERIOR], alpha=alpha)
+        axes.contour(*grid, shown, levels=[low], colors=[_POSTERIOR], linewidths=1.0)
+    labels = ", ".join(f"{level:.0%}" for level in sorted(levels))
+    axes.fill([], [], color=_POSTERIOR, alpha=0.5, lw=0, label=f"posterior, {labels}")
 
 
 def _draw_published(axes: Any, limit: PublishedLimit, colour: str) -> None:

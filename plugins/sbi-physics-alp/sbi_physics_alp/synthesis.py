@@ -141,7 +141,8 @@ def sum_modes(
     # Views that cannot be written are another type to the compiler, which would start again.
     spacing = np.require(spacing_kpc, requirements=("C", "W"))
     points = np.require(n_points, requirements=("C", "W"))
-    b = np.zeros((normals.shape[0], 2, int(n_points.max(initial=0))))
-    run = _serial_lines if len(b) <= 1 or numba.get_num_threads() == 1 else _threaded_lines
+    # Each component contiguous: propagation wants them so.
+    b = np.zeros((2, normals.shape[0], int(n_points.max(initial=0)))).swapaxes(0, 1)
+    run = _serial_lines if b.shape[0] <= 1 or numba.get_num_threads() == 1 else _threaded_lines
     run(b, k, sigma, filled, spacing, points)
     return b

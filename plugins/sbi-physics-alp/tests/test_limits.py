@@ -194,10 +194,12 @@ def test_the_figure_has_the_axes_of_the_field(gaussian, tmp_path):
     path.write_text("1e-9 2e-11\n1e-7 3e-11\n")
     region = tmp_path / "Some_Region.txt"
     region.write_text("1e-9 2e-11\n1e-7 3e-11\n5e-8 9e-11\n")
+    elsewhere = tmp_path / "Elsewhere.txt"
+    elsewhere.write_text("1e-13 2e-11\n1e-12 3e-11\n")
     expected = ExpectedLimits(gaussian.m_ev, np.full((9, 60), 1e-11), 0.95)
     figure = exclusion_figure(
         gaussian,
-        published=[read_limit(path), read_limit(region)],
+        published=[read_limit(path), read_limit(region), read_limit(elsewhere)],
         expected=expected,
         limit_level=0.95,
         truth=(30.0, 1.0),
@@ -208,5 +210,7 @@ def test_the_figure_has_the_axes_of_the_field(gaussian, tmp_path):
     assert "GeV$^{-1}$" in axes.get_ylabel()
     labels = [t.get_text() for t in axes.get_legend().get_texts()]
     assert {"Some Limit", "Some Region", "truth", "expected 95% limit"} <= set(labels)
+    assert {"posterior, 68%, 95%", "95% limit given the mass"} <= set(labels)
+    assert "Elsewhere" not in labels
     assert axes.get_xlim() == pytest.approx((1e-9, 1e-6))
     figure.savefig(tmp_path / "plane.png")
