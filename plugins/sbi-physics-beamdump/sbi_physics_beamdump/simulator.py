@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from sbi_physics_beamdump.options import BeamdumpOptions
 from sbi_physics_beamdump.production import parametric, read_table
 from sbi_physics_beamdump.sampler import EventSampler
 from sbi_physics_beamdump.smearing import FEATURES, Resolution, smear
+
+if TYPE_CHECKING:
+    from sbi_physics_beamdump.exact import ExactPosterior
 
 DERIVED = (
     "ln_m_gg",
@@ -189,6 +192,17 @@ class BeamdumpAlp(Simulator):
         vertex = "azimuth" if self.options.angle_smearing == "azimuth" else "pointing"
         span = (life[0] / m[1], life[1] / m[0])
         return summaries(x, self.geometry, ctau_over_m=span, vertex=vertex)
+
+    def reference_posterior(self) -> ExactPosterior:
+        """Posterior of mass and lifetime from the numerical likelihood, see `exact`.
+
+        Raises:
+            ContractError: With a table of B mesons, or where a resolution is too small or too
+                large for the likelihood's expansions.
+        """
+        from sbi_physics_beamdump.exact import exact_posterior  # compiled only where it is used
+
+        return exact_posterior(self)
 
     def read_observation(self, path: Path) -> DataArray:
         """Events of a text table, one a line: see `observation.read_events`.
