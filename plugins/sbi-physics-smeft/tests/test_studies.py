@@ -53,8 +53,8 @@ def test_repulsive_ensembles_claim_too_little():
     assert width - 3 * error > pulls("repulsion").ideal_width
 
 
-def test_bootstrap_ensembles_claim_more_than_repulsive_ones():
-    (near, e1), (far, e2) = pulls("bootstrap").ratio, pulls("repulsion").ratio
+def test_bootstrap_ensembles_have_narrower_pulls_than_repulsive_ones():
+    (near, e1), (far, e2) = pulls("bootstrap").width, pulls("repulsion").width
     assert far - near > 3 * np.hypot(e1, e2)
 
 
