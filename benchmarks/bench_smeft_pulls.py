@@ -17,7 +17,7 @@ from sbi_physics_smeft.engines.derivative import DerivativeEngine
 from sbi_physics_smeft.engines.pull_study import pull_study
 from sbi_physics_smeft.smeft_toy import SmeftToy
 
-ALPHA, EVENTS, REPLICAS, SEED = 2.0, 10_000, 24, 1
+ALPHA, EVENTS, REPLICAS, SEED = 2.0, 10_000, 12, 1
 SETTINGS = {
     "members": 20,
     "max_epochs": 20,

@@ -15,18 +15,19 @@ pytest.importorskip("torch")
 
 from sbi_physics_smeft.engines.derivative import DerivativeEngine
 from sbi_physics_smeft.engines.morphing_engine import MorphingEngine
+from sbi_physics_smeft.samples import ReferenceSample
 from sbi_physics_smeft.smeft_toy import SmeftToy
 from sbi_physics_smeft.smeft_wz import SmeftWz
 
 import sbi_physics as sp
-from sbi_physics.likelihood import EventSet, LikelihoodRatio, QuadraticModel, interval, pack
+from sbi_physics.likelihood import EventSet, LikelihoodRatio, interval, pack
 from sbi_physics.progress import SILENT
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
-NEAR_POINTS = (
-    (0.0, 0.0, 0.0), (0.2, 0.0, 0.0), (-0.2, 0.0, 0.0), (0.0, 0.08, 0.0), (0.0, -0.08, 0.0),
-    (0.0, 0.0, 0.03), (0.0, 0.0, -0.03), (0.2, 0.08, 0.0), (0.2, 0.0, 0.03), (0.0, 0.08, 0.03),
+FAR_POINTS = (
+    (0.0, 0.0, 0.0), (3.0, 0.0, 0.0), (-3.0, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, -0.5, 0.0),
+    (0.0, 0.0, 0.5), (0.0, 0.0, -0.5), (3.0, 0.5, 0.0), (3.0, 0.0, 0.5), (0.0, 0.5, 0.5),
 )  # fmt: skip
 
 METHODS = {
@@ -93,30 +94,21 @@ INTEGRATED = {"C_HWB": (-0.0703, 0.0703), "C_W": (-0.0251, 0.0263), "C_Hq3": (-0
 @functools.cache
 def wz_limits():
     """Learned and exact limits on the same events, by coefficient."""
-    # Points of the size of the limits: labels saturate where a far point dominates the mixture.
+    # Far points: several per cent of their events have the highest masses, where the limits are.
     wz = SmeftWz(
-        level="parton", label_level="production", proposal="mixture", mixture_points=NEAR_POINTS
+        level="parton", label_level="production", proposal="mixture", mixture_points=FAR_POINTS
     )
     data = sp.simulate(wz, 200_000, seed=1, progress=SILENT)
-    # C_W lives on the highest masses: 20 epochs leave its limits 40 % too wide.
-    settings = {"max_epochs": 140, "hidden_features": 128}
+    settings = {"loss": "cross-entropy", "max_epochs": 60, "hidden_features": 96}
     posterior = DerivativeEngine().train(data, settings, seed=1, progress=SILENT)
-    zero, rng = np.zeros((200_000, 3)), np.random.default_rng(2)
-    z = wz.simulate_latent(zero, rng)
-    x = wz.observe(z, zero, rng)
-    weights = 1 / np.einsum("nab,ab->n", wz.labels(z)["gram"], wz.sampling_matrix())
-    weights *= wz.expected_sm_events() / weights.sum()
+    sample = ReferenceSample.draw(wz, 200_000, np.random.default_rng(2))
     found = {}
     for name in INTEGRATED:
         others = {n: 0.0 for n in INTEGRATED if n != name}
         ends = []
-        for grams in (posterior.coefficients(x), pack(wz.exact_gram(x))):
-            mean = weights @ grams / weights.sum()
-            model = QuadraticModel(
-                wz.prior, wz.fiducial_gram(), weights.sum(), event_gram=mean, floor=1e-3
-            )
-            ratio = LikelihoodRatio(model)
-            one = interval(ratio, EventSet(grams, weights), name, others=others)
+        for grams in (posterior.coefficients(sample.x), pack(wz.exact_gram(sample.x))):
+            ratio = LikelihoodRatio(sample.model(grams))
+            one = interval(ratio, EventSet(grams, sample.weight), name, others=others)
             ends.append((one.low, one.high))
         found[name] = ends
     return found
@@ -131,5 +123,5 @@ def test_exact_limits_of_wz_production_are_the_integrated_ones(name):
 @pytest.mark.parametrize("name", INTEGRATED)
 def test_learned_limits_of_wz_production_are_the_exact_ones(name):
     learned, exact = wz_limits()[name]
-    # Seen: at most 1.06. Five per cent is the aim.
-    np.testing.assert_allclose(learned, exact, rtol=0.08)
+    # Measured: 1.00 to 1.03 of the exact ones, which are computed on the same events.
+    np.testing.assert_allclose(learned, exact, rtol=0.05)

@@ -103,7 +103,7 @@ def test_chosen_bases_amplify_less():
 
 def network(positive=True, members=3, active=None, scale=(1.0, 2.0, 0.5)):
     torch.manual_seed(1)
-    body = MemberPerceptron(2, 16, 2, 5, members)
+    body = MemberPerceptron(2, 16, 2, 6, members)
     mask = np.ones(6, dtype=bool) if active is None else active
     return GramNetwork(body, positive=positive, active=mask, scale=np.array(scale))
 

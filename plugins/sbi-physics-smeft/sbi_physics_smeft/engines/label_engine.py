@@ -174,7 +174,7 @@ def gram_network(
 ) -> GramNetwork:
     """Build an untrained network of matrices with reproducible weights."""
     positive = getattr(settings, "parametrization", "positive") == "positive"
-    body = perceptrons(context, settings, len(active) - 1, settings.members, seed)
+    body = perceptrons(context, settings, len(active), settings.members, seed)
     return GramNetwork(body, positive=positive, active=active, scale=scale)
 
 

@@ -1,9 +1,11 @@
 r"""Perceptrons for many members at once, and heads that turn their outputs into matrices.
 
-The *positive* head gives :math:`\hat G = L L^T` with L lower triangular and :math:`L_{00} = 1`: a
-positive semidefinite matrix with as many outputs as entries, so that no ratio
-:math:`v^T \hat G v` is ever negative. Conditional means of positive matrices are positive: nothing
-is lost (for one parameter: arXiv:2007.10356). The *free* head gives the entries themselves.
+The *positive* head gives :math:`\hat G = L L^T/L_{00}^2` with L lower triangular and
+:math:`L_{00} > 0`: a positive semidefinite matrix, so that no ratio :math:`v^T \hat G v` is ever
+negative. Conditional means of positive matrices are positive: nothing is lost (for one parameter:
+arXiv:2007.10356). Only the direction of L matters; where ratios to zero parameters are a thousand,
+:math:`L_{00}` is small and no output has to be large. The *free* head gives the entries
+themselves.
 
 Inside, parameters are in units in which the entries are of order one.
 """
@@ -19,6 +21,9 @@ from torch import Tensor, nn
 
 from sbi_physics.likelihood.gram import n_parameters, triangle
 from sbi_physics.types import BoolArray, FloatArray
+
+_UNIT = math.log(math.e - 1)  # softplus of it is 1
+_SMALLEST = 1e-4  # of L_00: ratios up to 1e8
 
 
 class MemberPerceptron(nn.Module):
@@ -58,7 +63,7 @@ class GramNetwork(nn.Module):
     """Members that predict matrices G(x) with G_00 = 1, packed, in scaled parameters.
 
     Args:
-        body: Perceptrons with as many outputs as entries, less one.
+        body: Perceptrons with as many outputs as entries.
         positive: Whether matrices are products L L^T.
         active: Entries that do not vanish identically, shape (entries,).
         scale: Unit of v = (1, theta), shape (d + 1,): G'_ab = scale_a scale_b G_ab.
@@ -84,17 +89,18 @@ class GramNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return packed matrices in scaled parameters, shape (members, batch, entries)."""
         raw = self.body(x)
-        first = torch.ones_like(raw[..., :1])
         if not self.positive:
-            return torch.cat([first, raw * self.active[1:]], dim=-1)
+            first = torch.ones_like(raw[..., :1])
+            return torch.cat([first, raw[..., 1:] * self.active[1:]], dim=-1)
+        first = nn.functional.softplus(raw[..., :1] + _UNIT).clamp(min=_SMALLEST)
         # L^T in packed order: entry (a, b) of the upper triangle is L_ba. A row of L whose first
         # entry vanishes makes G_0b vanish.
         keep = torch.where(self.rows == 0, self.active, torch.ones_like(self.active))
-        entries = torch.cat([first, raw * keep[1:]], dim=-1)
+        entries = torch.cat([first, raw[..., 1:] * keep[1:]], dim=-1)
         upper = raw.new_zeros(*raw.shape[:-1], self.size, self.size)
         upper[..., self.rows, self.columns] = entries
         product = upper.transpose(-1, -2) @ upper
-        packed: Tensor = product[..., self.rows, self.columns]
+        packed: Tensor = product[..., self.rows, self.columns] / first**2
         return packed
 
     def physical(self, packed: Tensor) -> Tensor:
