@@ -1,9 +1,9 @@
 """The training loop of torch engines: AdamW, learning-rate schedule, early stopping, best weights.
 
-How long a problem needs is not known beforehand: smooth posteriors are learned, and then overfitted, in
-a tenth of the passes that thin ones take. By default the rate is therefore constant, an exponential
-average of the weights (Polyak & Juditsky 1992) does what a falling rate would, at any moment, and the
-loss of held-out simulations decides when to stop.
+How long a problem needs is not known beforehand: smooth posteriors are learned, and then
+overfitted, in a tenth of the passes that thin ones take. By default the rate is therefore
+constant, an exponential average of the weights (Polyak & Juditsky 1992) does what a falling rate
+would, at any moment, and the loss of held-out simulations decides when to stop.
 
 Networks come from their packages, the loop is ours: data come in batches from a store that may be
 larger than memory and are redrawn at every epoch, which native trainers do not offer. The loop

@@ -60,7 +60,9 @@ def _settings(**values):
     return NetworkSettings(**{"batch_size": 64, "max_epochs": 20, "learning_rate": 0.1, **values})
 
 
-@pytest.mark.parametrize("schedule", ["averaged", "one-cycle", "cosine", "plateau", "step", "constant"])
+@pytest.mark.parametrize(
+    "schedule", ["averaged", "one-cycle", "cosine", "plateau", "step", "constant"]
+)
 def test_every_schedule_finds_the_minimum(schedule):
     network, loss = _linear()
     history = fit(network, loss, Line(), _settings(schedule=schedule), seed=1, progress=SILENT)

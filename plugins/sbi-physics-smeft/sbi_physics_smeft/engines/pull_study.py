@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sbi_physics import Engine, simulate
+import sbi_physics as sp
+from sbi_physics import Engine
 from sbi_physics.errors import ContractError, ValidationError
 from sbi_physics.likelihood.gram import pack
 from sbi_physics.progress import SILENT, Progress
@@ -156,7 +157,7 @@ def pull_study(
     with progress.task("ensembles", replicas, "ensemble") as task:
         for k in range(replicas):
             own = int(generator(seed, "validation", _STREAM, k + 1).integers(2**31))
-            events = simulate(simulator, n_events, seed=own, progress=SILENT)
+            events = sp.simulate(simulator, n_events, seed=own, progress=SILENT)
             posterior = engine.train(events, settings, seed=own)
             if not isinstance(posterior, GramPosterior):
                 raise ContractError(f"engine {engine.name!r} learns no matrices of events")
