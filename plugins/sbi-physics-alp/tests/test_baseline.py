@@ -125,7 +125,8 @@ def test_a_neural_posterior_without_coupling_agrees_with_the_chains():
     cheap = {"r_abell": 10.0, "cell_mode": "compat", "precision": "single", **CHEAP}
     simulator = AlpSource(exposure="10 min", **ranges, **cheap)
     prior = sp.Prior(simulator.parameters.fix({"m_a": 30.0, "g": 0.0}))
-    settings = {"max_epochs": 60, "batch_size": 256, "learning_rate": 1e-3, "weight_decay": 0.0}
+    # Redrawn data cannot be overfitted, and dropout widens and shifts posteriors this well known.
+    settings = {"max_epochs": 60, "batch_size": 256, "learning_rate": 2e-3, "dropout": 0.0}
     posterior = sp.train(
         sp.simulate(simulator, 16_000, prior=prior, seed=1),
         "sbi-npe",
@@ -144,8 +145,9 @@ def test_a_neural_posterior_without_coupling_agrees_with_the_chains():
         quantiles = np.quantile(found, [0.16, 0.5, 0.84], axis=0)
         shifts.append((quantiles[1] - median) / exact.std(axis=0))
         widths.append((quantiles[2] - quantiles[0]) / (high - low))
-    # Measured over four observations: medians off by 0.13 standard deviations on average, 0.35 at
-    # most, intervals 6 % too wide on average. Aimed at: 0.1 and 5 %.
-    assert np.abs(shifts).mean() < 0.25
-    assert np.abs(shifts).max() < 0.6
-    assert 0.9 < np.mean(widths) < 1.15
+    # Measured: medians off by 0.05 standard deviations on average and 0.10 at most, widths 0.94 to
+    # 1.05 and 1.00 on average. Quantiles of correlated chains are uncertain by a few hundredths.
+    assert np.abs(shifts).mean() < 0.1
+    assert np.abs(shifts).max() < 0.2
+    assert np.mean(widths) == pytest.approx(1.0, abs=0.05)
+    assert widths == pytest.approx(np.ones((3, 3)), abs=0.12)
