@@ -39,9 +39,6 @@ class FlowMatchingSettings(NetworkSettings):
         32, ge=2, multiple_of=2, description="Features that time enters the network with."
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
-    max_epochs: int = Field(
-        60, ge=1, description="Largest number of passes; length of the learning-rate schedule."
-    )
     ode_steps: int = Field(
         12,
         ge=2,

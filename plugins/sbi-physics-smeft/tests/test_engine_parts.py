@@ -213,9 +213,10 @@ def test_studies_of_pulls_know_their_errors():
 
 def test_repulsive_members_spread_as_a_posterior_of_one_number_does():
     # Unit-variance labels with unknown mean: the posterior has a spread of 1/sqrt(n).
-    torch.manual_seed(3)
     n, m = 1000, 20
-    y, c = torch.randn(n), (0.1 * torch.randn(m)).requires_grad_()
+    draws = torch.Generator().manual_seed(3)
+    y = torch.randn(n, generator=draws)
+    c = (0.1 * torch.randn(m, generator=draws)).requires_grad_()
     optimizer = torch.optim.Adam([c], lr=0.01)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1500)
     for _ in range(1500):

@@ -12,12 +12,12 @@ from functools import cached_property
 from typing import Any, ClassVar, cast
 
 import numpy as np
-import torch
 from torch import nn
 
 from sbi_physics import Engine, Observable, TrainingData
 from sbi_physics.errors import TrainingError
 from sbi_physics.likelihood.gram import monomials, n_parameters, pack, triangle
+from sbi_physics.nn.device import seeded
 from sbi_physics.nn.loop import fit
 from sbi_physics.nn.weights import load_arrays
 from sbi_physics.posterior import PosteriorContext
@@ -158,8 +158,7 @@ def perceptrons(
         seed: Seed of their weights.
     """
     n_in = context.observable.shape[-1] - int(context.observable.kind == "set")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         return MemberPerceptron(
             n_in, settings.hidden_features, settings.hidden_layers, outputs, copies
         )
