@@ -1,12 +1,12 @@
 """Truncated rounds at one observation of the photon-ALP case, against an amortised posterior.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_rounds.py --amortised runs/cta-npe/posterior
+    OMP_NUM_THREADS=1 python benchmarks/bench_rounds.py --amortised runs/million-npe/posterior
 
-The observation is simulated at a fiducial point of `alp-ngc1275`. Rounds close in on it; compared
-are the widths of the central 68 % intervals of log10(m_a) and log10(g) with those of a posterior
-trained on 100 000 simulations of the whole prior (`sbi-physics run alp-ngc1275 --engine sbi-npe
---set response=cta-prod3b-south-z20-50h --seed 1`). The truncated posterior is validated on fresh
-pairs from its own truncated prior. `--store` keeps the simulations and resumes.
+The amortised posterior is any of `alp-ngc1275`, e.g. that of benchmarks/README.md, from a million
+simulations of the whole prior. Its simulator makes an observation at a fiducial point, and rounds
+close in on that; compared are the widths of the central 68 % intervals of log10(m_a) and log10(g).
+The truncated posterior is validated on fresh pairs from its own truncated prior. `--store` keeps
+the simulations and resumes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ def main() -> None:
     """Run the rounds and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--amortised", type=Path, required=True, help="folder of the posterior")
-    parser.add_argument("--response", default="cta-prod3b-south-z20-50h")
     parser.add_argument("--fiducial", default="m30-g2")
     parser.add_argument("--engine", default="sbi-npe")
     parser.add_argument("--infer", default="", help="also close in on these parameters: a,b,...")
@@ -63,9 +62,12 @@ def main() -> None:
     o = parser.parse_args()
     torch.set_num_threads(1)
 
-    alp = sp.simulator("alp-ngc1275", response=o.response)
+    amortised = sp.load_posterior(o.amortised)
+    identity = amortised.context.simulator
+    assert identity is not None
+    alp = sp.simulator(identity.name, **identity.options)
     x = alp.simulate(alp.theta(o.fiducial)[None], np.random.default_rng(1))
-    reference = quantiles(sp.load_posterior(o.amortised), x)
+    reference = quantiles(amortised, x)
     start = time.perf_counter()
     posterior = sp.truncate(
         alp,
@@ -115,7 +117,8 @@ def main() -> None:
     for name in ("m_a", "g"):
         head += f" | log10 {name}, 68 % | width | over amortised"
     print(f"{head} | verdict |\n" + "|---" * 9 + "|")
-    row("amortised", 100_000, reference, reference, "")
+    seen = amortised.context.simulations["n"]
+    row(f"amortised, {amortised.context.engine}", seen, reference, reference, "")
     total = sum(r.simulated for r in rounds)
     row(f"{o.engine}, {len(rounds)} rounds", total, quantiles(posterior, x), reference, verdict)
 

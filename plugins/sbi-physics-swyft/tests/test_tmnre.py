@@ -218,9 +218,8 @@ def test_marginal_posteriors_are_validated_block_by_block(marginals, pairs):
     coverage = sp.validate(marginals, pairs, n_draws=99, seed=1)
     assert {"hpd:theta_1", "hpd:theta_2", "hpd:theta_1,theta_2"} <= set(coverage.regions)
     assert coverage.names == PAIR
-    # Twenty epochs need not convince the validator, but it must be able to tell.
     assert coverage.counts.median_ess >= 200
-    assert coverage.verdict not in ("INCONCLUSIVE", "UNINFORMATIVE")
+    assert coverage.verdict in ("PASS", "MARGINAL")
 
 
 def test_more_contrasts_than_rows_are_refused():
