@@ -25,7 +25,8 @@ from sbi_physics.types import DataArray, FloatArray
 if TYPE_CHECKING:
     from sbi_physics.observables import Observable
 
-STEPS: Final = ("log1p", "sqrt", "anscombe", "standardize", "whiten")
+POINTWISE: Final = ("log1p", "sqrt", "anscombe")
+STEPS: Final = (*POINTWISE, "standardize", "whiten")
 WHITENABLE: Final = ("vector", "spectrum")
 """Kinds of observables whose entries have fixed places, so that their covariance has a meaning."""
 
@@ -91,6 +92,21 @@ class Transform:
         )
 
     __hash__ = None  # type: ignore[assignment]  # mutable arrays
+
+    def linear_inverse(self) -> tuple[FloatArray, FloatArray]:
+        """What undoes everything behind the pointwise steps: their mean, and spread or mixing.
+
+        Returns:
+            ``(mean, unmix)``, the mean of the event shape. With `whiten`, unmix is a matrix
+            (n_entries, n_entries), and pointwise values are mean + flattened data @ unmix; else it
+            has the event shape, and they are mean + data * unmix.
+        """
+        mean = self._arrays["mean"]
+        if "whiten" in self.observable.transform:
+            return mean, np.linalg.inv(self._arrays["whitening"])
+        if "standardize" in self.observable.transform:
+            return mean, self._arrays["sd"]
+        return np.zeros_like(mean), np.ones_like(mean)
 
     def arrays(self) -> dict[str, FloatArray]:
         """Fitted constants, for storage."""

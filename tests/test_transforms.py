@@ -206,3 +206,17 @@ def test_two_transforms_are_equal_only_with_equal_constants():
     transform = observable.fit_transform(x)
     assert transform != observable.fit_transform(x[:100])
     assert transform != Observable("vector", (4,), unit="m").fit_transform(x)
+
+
+@pytest.mark.parametrize("steps", [("log1p", "whiten"), ("log1p", "standardize"), ("log1p",)])
+def test_the_linear_inverse_gives_pointwise_values_back(steps):
+    x = rng(3).poisson(np.linspace(3, 50, 12).reshape(2, 6), (400, 2, 6)).astype(np.float32)
+    transform = Observable("spectrum", (2, 6), transform=steps).fit_transform(x)
+    mean, unmix = transform.linear_inverse()
+    xt = transform(x)
+    if "whiten" in steps:
+        found = mean + (xt.reshape(400, 12) @ unmix).reshape(400, 2, 6)
+    else:
+        found = mean + xt * unmix
+    np.testing.assert_allclose(found, np.log1p(x), atol=1e-5)  # single precision of xt
+    assert mean.shape == (2, 6)

@@ -6,11 +6,13 @@ mask,
 
 .. math:: f(x) = \rho\left(\operatorname{mean}_i \phi(x_i),\ \max_i \phi(x_i),\ \log(1 + n)\right),
 
-where the mean and the maximum run over the n real events only.
+where the mean and the maximum run over the n real events only. Features of the power spectrum of a
+`spectrum` can be joined to those of its network (`power`).
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Protocol
 
@@ -21,21 +23,32 @@ from torch import Tensor, nn
 from sbi_physics import Observable
 from sbi_physics.errors import OptionError
 from sbi_physics.nn.device import CPU
+from sbi_physics.nn.power import PowerSpectrum, power_spectrum
+from sbi_physics.transforms import Transform
 from sbi_physics.types import DataArray
 
 SMALL_VECTOR = 8
 """Vectors of at most this many entries go to the estimator as they are under `auto`."""
 
-EMBEDDING_FIELDS = ("embedding", "embedding_width", "embedding_depth", "n_features", "dropout")
+EMBEDDING_FIELDS = (
+    "embedding",
+    "embedding_width",
+    "embedding_depth",
+    "n_features",
+    "power_features",
+    "power_length",
+    "power_cutoff",
+    "dropout",
+)
 """Settings that shape a summary network."""
 
 _EMBED_ROWS = 1024
 _POOLED = {1: 8, 2: 4}
 _ALLOWED = {
-    "vector": ("none", "mlp"),
-    "spectrum": ("none", "mlp", "conv"),
+    "vector": ("none", "mlp", "tapered"),
+    "spectrum": ("none", "mlp", "tapered", "conv"),
     "set": ("set",),
-    "image": ("conv", "mlp", "none"),
+    "image": ("conv", "mlp", "tapered", "none"),
 }
 
 
@@ -50,6 +63,12 @@ class EmbeddingSettings(Protocol):
     def embedding_depth(self) -> int: ...
     @property
     def n_features(self) -> int: ...
+    @property
+    def power_features(self) -> int: ...
+    @property
+    def power_length(self) -> int | None: ...
+    @property
+    def power_cutoff(self) -> float | None: ...
     @property
     def dropout(self) -> float: ...
 
@@ -72,8 +91,38 @@ def resolve_embedding(observable: Observable, name: str) -> str:
     return name
 
 
-def build_embedding(observable: Observable, settings: EmbeddingSettings) -> nn.Module:
-    """Return an untrained summary network, (batch, *observable.shape) -> (batch, features)."""
+def build_embedding(
+    observable: Observable, settings: EmbeddingSettings, transform: Transform | None = None
+) -> nn.Module:
+    """Return an untrained summary network, (batch, *observable.shape) -> (batch, features).
+
+    Args:
+        observable: What the data are.
+        settings: Which network, and whether their power spectrum is looked at beside it.
+        transform: The fitted transform of the data that the network will see; needed for the power
+            spectrum.
+
+    Raises:
+        OptionError: If the network does not fit the kind of data.
+        ContractError: If a power spectrum is asked for without a transform.
+    """
+    network = _of_data(observable, settings)
+    if settings.power_features == 0:
+        return network
+    power = power_spectrum(
+        observable, transform, length=settings.power_length, cutoff=settings.power_cutoff
+    )
+    features = tapered(
+        power.n_out,
+        settings.embedding_width,
+        settings.embedding_depth,
+        settings.power_features,
+        settings.dropout,
+    )
+    return WithPowerSpectrum(network, power, features)
+
+
+def _of_data(observable: Observable, settings: EmbeddingSettings) -> nn.Module:
     name = resolve_embedding(observable, settings.embedding)
     shape = observable.shape
     width, depth = settings.embedding_width, settings.embedding_depth
@@ -83,6 +132,10 @@ def build_embedding(observable: Observable, settings: EmbeddingSettings) -> nn.M
         return ResidualPerceptron(
             math.prod(shape), width, depth, settings.n_features, settings.dropout
         )
+    if name == "tapered":
+        n_in = math.prod(shape)
+        perceptron = tapered(n_in, width, depth, settings.n_features, settings.dropout)
+        return nn.Sequential(nn.Flatten(), perceptron)
     if name == "set":
         return DeepSet(shape[-1] - 1, width, depth, settings.n_features, settings.dropout)
     axes = 1 if observable.kind == "spectrum" else 2
@@ -91,8 +144,9 @@ def build_embedding(observable: Observable, settings: EmbeddingSettings) -> nn.M
 
 def output_size(embedding: nn.Module, shape: tuple[int, ...]) -> int:
     """Return the number of features of a summary network for one event shape."""
+    tried = copy.deepcopy(embedding)  # running statistics must not see these zeros
     with torch.no_grad():
-        return int(embedding(torch.zeros(2, *shape)).shape[1])
+        return int(tried(torch.zeros(2, *shape)).shape[1])
 
 
 def embedded(embedding: nn.Module, xt: DataArray, device: torch.device = CPU) -> Tensor:
@@ -120,6 +174,36 @@ def perceptron(n_in: int, widths: list[int], n_out: int, dropout: float) -> nn.S
             layers.append(nn.Dropout(dropout))
         n_in = width
     return nn.Sequential(*layers, nn.Linear(n_in, n_out))
+
+
+def tapered(n_in: int, width: int, depth: int, n_out: int, dropout: float) -> nn.Sequential:
+    r"""Return a perceptron whose hidden layers go from a width W to the size F of its output.
+
+    Layer i of D has :math:`2^{\lceil\log_2 W + (i/D)(\log_2 F - \log_2 W)\rceil}` units, the first
+    W. With D = 2 these are the networks of the public code behind arXiv:2509.20578.
+    """
+    start, slope = math.log2(width), (math.log2(n_out) - math.log2(width)) / depth
+    # Rounding must not raise a whole exponent to the next one.
+    later = [2 ** math.ceil(start + i * slope - 1e-9) for i in range(1, depth)]
+    return perceptron(n_in, [width, *later], n_out, dropout)
+
+
+class WithPowerSpectrum(nn.Module):
+    """Features of spectra, and features of their power spectra behind them.
+
+    Args:
+        data: Network of the data, (batch, *shape) -> (batch, f).
+        power: Power spectrum of the data, (batch, *shape) -> (batch, entries).
+        features: Network of the power spectrum, (batch, entries) -> (batch, g).
+    """
+
+    def __init__(self, data: nn.Module, power: PowerSpectrum, features: nn.Module) -> None:
+        super().__init__()
+        self.data, self.power, self.features = data, power, features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Summarise, (batch, *shape) -> (batch, f + g)."""
+        return torch.cat([self.data(x), self.features(self.power(x))], dim=1)
 
 
 class ResidualPerceptron(nn.Module):

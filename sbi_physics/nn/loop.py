@@ -44,7 +44,6 @@ _ONE_CYCLE_RISE = 0.2
 _COSINE_RISE = 0.05
 _ONE_CYCLE_START = 0.04
 _LAST_RATE = 1e-3
-_PLATEAU_FACTOR = 0.5
 _MAX_SKIPPED = 0.01
 
 _CHECKPOINT_SECONDS = 10.0
@@ -303,10 +302,10 @@ class _Run:
             self.level, self.last_improvement = value, k
 
     def _reduce_on_plateau(self, k: int) -> None:
-        patience = max(1, self.settings.stop_after_epochs // 3)
+        patience = self.settings.plateau_epochs or max(1, self.settings.stop_after_epochs // 3)
         if k - max(self.last_improvement, self.last_reduction) >= patience:
             self.last_reduction = k
-            self.scale *= _PLATEAU_FACTOR
+            self.scale *= self.settings.plateau_factor
 
     def _out_of_time(self) -> bool:
         limit = self.settings.max_seconds

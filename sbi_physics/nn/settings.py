@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from sbi_physics import TrainingSettings
 from sbi_physics.nn.device import DeviceName
 
-EmbeddingName = Literal["auto", "none", "mlp", "conv", "set"]
+EmbeddingName = Literal["auto", "none", "mlp", "tapered", "conv", "set"]
 ScheduleName = Literal["averaged", "one-cycle", "cosine", "plateau", "step", "constant"]
 
 
@@ -29,8 +29,8 @@ class OptimizerSettings(TrainingSettings):
         "averaged",
         description="Learning rate: averaged (constant, with an exponential average of the "
         "weights), or over max_epochs one-cycle (rise, then cosine fall) or cosine (short "
-        "warm-up, then fall), or plateau (halved when validation stalls), step (times "
-        "decay_factor every decay_epochs) or constant.",
+        "warm-up, then fall), or plateau (times plateau_factor when validation stalls), step "
+        "(times decay_factor every decay_epochs) or constant.",
     )
     average_epochs: float = Field(
         2.0,
@@ -42,11 +42,20 @@ class OptimizerSettings(TrainingSettings):
         0.9, gt=0, le=1, description="Factor of the learning rate at each decay of step."
     )
     decay_epochs: int = Field(10, ge=1, description="Epochs between two decays of step.")
+    plateau_factor: float = Field(
+        0.5, gt=0, le=1, description="Factor of the learning rate at each plateau of plateau."
+    )
+    plateau_epochs: int | None = Field(
+        None,
+        ge=1,
+        description="Epochs without improvement, since the last one or the last reduction, that "
+        "are a plateau; none: a third of stop_after_epochs.",
+    )
     min_improvement: float = Field(
         0.0,
         ge=0,
-        description="Fall of the validation loss that counts as an improvement for stopping. The "
-        "weights of the lowest loss are kept whatever it is.",
+        description="Fall of the validation loss that counts as an improvement for stopping and "
+        "plateaus. The weights of the lowest loss are kept whatever it is.",
     )
     device: DeviceName = Field(
         "auto",
@@ -81,12 +90,31 @@ class NetworkSettings(OptimizerSettings):
 
     embedding: EmbeddingName = Field(
         "auto",
-        description="Summary network: none (data as they are), mlp (residual), conv (1-d for "
-        "spectra, 2-d for images), set (permutation-invariant); auto: by kind of observable.",
+        description="Summary network: none (data as they are), mlp (residual), tapered (plain, "
+        "layers narrowing from embedding_width to n_features), conv (1-d for spectra, 2-d for "
+        "images), set (permutation-invariant); auto: by kind of observable.",
     )
     embedding_width: int = Field(128, ge=1, description="Width (channels) of the summary network.")
     embedding_depth: int = Field(
         3, ge=1, le=12, description="Residual blocks, convolution stages or hidden layers."
     )
     n_features: int = Field(32, ge=1, description="Summary features handed to the estimator.")
+    power_features: int = Field(
+        0,
+        ge=0,
+        description="Features that a tapered perceptron of the same width and depth learns from "
+        "the power spectrum of the logarithms of a spectrum, beside n_features; 0: none.",
+    )
+    power_length: int | None = Field(
+        None,
+        ge=2,
+        description="Bins that a spectrum is zero-padded to before its Fourier transform; none: "
+        "the power of two from twice their number, which loses nothing.",
+    )
+    power_cutoff: float | None = Field(
+        None,
+        gt=0,
+        description="Frequency up to which the power spectrum is used, in oscillations per decade "
+        "of the bin edges; none: up to half an oscillation a bin.",
+    )
     dropout: float = Field(0.05, ge=0, lt=1, description="Dropout rate in the summary network.")

@@ -7,7 +7,13 @@ import torch
 
 from sbi_physics import Observable
 from sbi_physics.errors import OptionError
-from sbi_physics.nn.embedding import build_embedding, embedded, output_size, resolve_embedding
+from sbi_physics.nn.embedding import (
+    build_embedding,
+    embedded,
+    output_size,
+    resolve_embedding,
+    tapered,
+)
 from sbi_physics.nn.settings import NetworkSettings
 
 pytestmark = pytest.mark.engine
@@ -36,7 +42,13 @@ def test_every_kind_has_a_default_network_of_the_declared_size(name):
 
 @pytest.mark.parametrize(
     ("name", "embedding"),
-    [("spectrum", "conv"), ("channels", "conv"), ("image", "mlp"), ("vector", "none")],
+    [
+        ("spectrum", "conv"),
+        ("channels", "conv"),
+        ("image", "mlp"),
+        ("image", "tapered"),
+        ("vector", "none"),
+    ],
 )
 def test_a_named_network_replaces_the_default(name, embedding):
     observable = OBSERVABLES[name]
@@ -45,10 +57,28 @@ def test_a_named_network_replaces_the_default(name, embedding):
     assert network(torch.randn(4, *observable.shape)).shape == (4, 12 if name == "vector" else 5)
 
 
-@pytest.mark.parametrize(("name", "embedding"), [("set", "mlp"), ("vector", "conv")])
+@pytest.mark.parametrize(
+    ("name", "embedding"), [("set", "mlp"), ("set", "tapered"), ("vector", "conv")]
+)
 def test_a_network_that_does_not_fit_is_refused_with_those_that_do(name, embedding):
     with pytest.raises(OptionError, match=rf"{embedding}.*accepted: auto"):
         resolve_embedding(OBSERVABLES[name], embedding)
+
+
+@pytest.mark.parametrize(
+    ("n_in", "width", "depth", "n_out", "widths"),
+    [
+        (90, 256, 2, 64, [256, 128]),  # the published two
+        (169, 256, 2, 4, [256, 32]),
+        (10, 100, 3, 10, [100, 64, 32]),
+        (10, 128, 3, 16, [128, 64, 32]),  # a step is exactly one power of two
+        (10, 8, 1, 64, [8]),
+    ],
+)
+def test_tapered_layers_go_from_the_width_to_the_output(n_in, width, depth, n_out, widths):
+    layers = [m for m in tapered(n_in, width, depth, n_out, 0.0) if isinstance(m, torch.nn.Linear)]
+    assert [m.out_features for m in layers] == [*widths, n_out]
+    assert [m.in_features for m in layers] == [n_in, *widths]
 
 
 def _sets(n: int) -> torch.Tensor:

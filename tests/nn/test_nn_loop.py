@@ -284,6 +284,67 @@ def test_step_counts_epochs_not_steps():
     assert network.weight.item() == pytest.approx(-1e-3 * (16 + 8), rel=1e-3)
 
 
+def _rates(losses, **values):
+    """Learning rate of every epoch: one weight with a constant gradient moves by it in Adam."""
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    seen, remaining = [0.0], iter(losses)
+
+    def validation_loss(u, x, weight):
+        seen.append(network.weight.item())
+        return torch.tensor(next(remaining))
+
+    settings = _settings(schedule="plateau", learning_rate=1e-3, max_epochs=len(losses), **values)
+    fit(
+        network, lambda *_: network.weight.sum(), Line(), settings, seed=1, progress=SILENT,
+        validation_loss=validation_loss,
+    )  # fmt: skip
+    return -np.diff(seen) / 8 / 1e-3  # 8 steps an epoch
+
+
+@pytest.mark.parametrize(
+    ("losses", "settings", "expected"),
+    [
+        # The reference is torch's ReduceLROnPlateau(patience=3): the fourth epoch without
+        # improvement is one too many, and counting starts anew behind a reduction.
+        (
+            [3.0, 2.0] + [2.0] * 10,
+            {"plateau_factor": 0.1, "plateau_epochs": 4, "stop_after_epochs": 30},
+            [1.0] * 6 + [0.1] * 4 + [0.01] * 2,
+        ),
+        # An improvement puts it off.
+        (
+            [3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0],
+            {"plateau_factor": 0.1, "plateau_epochs": 4, "stop_after_epochs": 30},
+            [1.0] * 10 + [0.1] * 2,
+        ),
+        # By default halved after a third of what ends training.
+        ([1.0] * 6, {"stop_after_epochs": 6}, [1.0] * 3 + [0.5] * 2 + [0.25]),
+    ],
+)
+def test_the_rate_falls_on_plateaus(losses, settings, expected):
+    rates = _rates(losses, **settings)
+    assert rates == pytest.approx(expected, rel=1e-3)
+    patience = settings.get("plateau_epochs", 2) - 1
+    factor = settings.get("plateau_factor", 0.5)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, factor=factor, patience=patience
+    )
+    reference = []
+    for loss in losses:
+        reference.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(loss)
+    assert rates == pytest.approx(reference, rel=1e-3)
+
+
+def test_training_ends_while_the_rate_still_falls():
+    rates = _rates([1.0] * 12, plateau_factor=0.1, plateau_epochs=2, stop_after_epochs=5)
+    assert len(rates) == 6
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01], rel=1e-3)
+
+
 @pytest.mark.parametrize(("least", "epochs"), [(0.0, 20), (0.25, 20), (0.5, 4)])
 def test_a_smaller_fall_than_min_improvement_does_not_put_off_the_end(least, epochs):
     network, loss = _linear()

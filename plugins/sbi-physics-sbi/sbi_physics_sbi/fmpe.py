@@ -66,7 +66,7 @@ class FlowMatchingEngine(TorchEngine):
     def _build(
         self, context: PosteriorContext, settings: FlowMatchingSettings, seed: int
     ) -> VelocityDensity:
-        embedding = build_embedding(context.observable, settings)
+        embedding = build_embedding(context.observable, settings, context.transform)
         n_features = output_size(embedding, context.observable.shape)
         d = context.prior.d
         estimator = build_velocity(d, n_features, settings.model_dump())

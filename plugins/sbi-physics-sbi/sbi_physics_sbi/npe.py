@@ -89,7 +89,7 @@ class NeuralPosteriorEngine(TorchEngine):
     def _build(
         self, context: PosteriorContext, settings: DensitySettings, seed: int
     ) -> EstimatorDensity:
-        embedding = build_embedding(context.observable, settings)
+        embedding = build_embedding(context.observable, settings, context.transform)
         n_features = output_size(embedding, context.observable.shape)
         estimator = build_estimator(
             settings.density_estimator, context.prior.d, n_features, settings.model_dump()

@@ -97,7 +97,7 @@ class NeuralRatioEngine(TorchEngine):
     def _build(
         self, context: PosteriorContext, settings: RatioSettings, seed: int
     ) -> RatioNetwork:
-        embedding = build_embedding(context.observable, settings)
+        embedding = build_embedding(context.observable, settings, context.transform)
         n_features = output_size(embedding, context.observable.shape)
         classifier = build_classifier(
             settings.classifier,
