@@ -103,7 +103,8 @@ class Transform:
         """
         mean = self._arrays["mean"]
         if "whiten" in self.observable.transform:
-            return mean, np.linalg.inv(self._arrays["whitening"])
+            unmix = np.asarray(np.linalg.inv(self._arrays["whitening"]), dtype=np.float64)
+            return mean, unmix
         if "standardize" in self.observable.transform:
             return mean, self._arrays["sd"]
         return np.zeros_like(mean), np.ones_like(mean)

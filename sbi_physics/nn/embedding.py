@@ -180,7 +180,7 @@ def tapered(n_in: int, width: int, depth: int, n_out: int, dropout: float) -> nn
     r"""Return a perceptron whose hidden layers go from a width W to the size F of its output.
 
     Layer i of D has :math:`2^{\lceil\log_2 W + (i/D)(\log_2 F - \log_2 W)\rceil}` units, the first
-    W. With D = 2 these are the networks of the public code behind arXiv:2509.20578.
+    W. With D = 2 these are the widths of the public code behind arXiv:2509.20578.
     """
     start, slope = math.log2(width), (math.log2(n_out) - math.log2(width)) / depth
     # Rounding must not raise a whole exponent to the next one.

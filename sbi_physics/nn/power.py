@@ -45,7 +45,7 @@ def padded_length(observable: Observable, length: int | None) -> int:
     """
     bins = observable.shape[-1]
     if length is None:
-        return 2 ** math.ceil(math.log2(2 * bins))
+        return 1 << (2 * bins - 1).bit_length()
     if length < bins:
         raise OptionError(
             f"power_length={length} cuts the {bins} bins of the data off; accepted: from {bins}"
@@ -109,15 +109,13 @@ class PowerSpectrum(nn.Module):
     mean: Tensor
     unmix: Tensor
     reference: Tensor
-    waves: Tensor
 
     def __init__(
         self, observable: Observable, transform: Transform, *, length: int, entries: int
     ) -> None:
         super().__init__()
-        bins = observable.shape[-1]
-        self.n_entries = entries
-        self.n_out = math.prod(observable.shape) // bins * entries
+        self.length, self.n_entries = length, entries
+        self.n_out = math.prod(observable.shape[:-1]) * entries
         self._steps = tuple(s for s in observable.transform if s in POINTWISE)
         mean, unmix = transform.linear_inverse()
         arrays = transform.arrays()
@@ -132,10 +130,6 @@ class PowerSpectrum(nn.Module):
         self.register_buffer("unmix", torch.from_numpy(unmix).float())
         self.register_buffer("reference", reference.float())
         self._scale, self._mixed = scale, "whiten" in observable.transform
-        # Few entries of a padded transform are wanted: a matrix product is quicker than an FFT.
-        phase = 2 * np.pi * (np.outer(np.arange(bins), np.arange(entries)) % length) / length
-        waves = torch.from_numpy(np.concatenate([np.cos(phase), np.sin(phase)], axis=1))
-        self.register_buffer("waves", waves.float(), persistent=False)
         self.standardise = nn.BatchNorm1d(self.n_out, affine=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -145,10 +139,8 @@ class PowerSpectrum(nn.Module):
 
     def amplitudes(self, x: Tensor) -> Tensor:
         """Return A_k of transformed data, shape (batch, [channels,] K)."""
-        parts = self.values(x) @ self.waves
-        # The norm's slope at 0 is 0, that of a square root would be infinite.
-        both = torch.stack(parts.split(self.n_entries, dim=-1))
-        return torch.linalg.vector_norm(both, dim=0)
+        components: Tensor = torch.fft.rfft(self.values(x), n=self.length)
+        return components[..., : self.n_entries].abs()
 
     def values(self, x: Tensor) -> Tensor:
         """Return what the spectrum is taken of, in bin order, of transformed data, same shape."""

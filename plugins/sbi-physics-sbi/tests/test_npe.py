@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from sbi_physics_sbi.density import build_estimator, sampled
+from sbi_physics_sbi.fmpe import FlowMatchingEngine
 from sbi_physics_sbi.npe import DensitySettings, NeuralPosteriorEngine
+from sbi_physics_sbi.nre import NeuralRatioEngine
 from scipy import stats
 
 import sbi_physics as sp
@@ -119,6 +121,26 @@ def test_stored_weights_rebuild_the_same_density(name, toy, tmp_path, pairs):
     )
     suffixes = {p.suffix for p in Path(tmp_path).rglob("*") if p.is_file()}
     assert suffixes <= {".json", ".safetensors"}
+
+
+@pytest.mark.parametrize(
+    "engine", [NeuralPosteriorEngine, NeuralRatioEngine, FlowMatchingEngine], ids=lambda e: e.name
+)
+def test_a_posterior_that_sees_power_spectra_is_rebuilt(engine, tmp_path):
+    toy = ToyGaussian(kind="spectrum")
+    settings = {"max_epochs": 2, "power_features": 3, "power_length": 64}
+    trained = engine().train(sp.simulate(toy, 300, seed=1), settings, seed=1)
+    loaded = sp.load_posterior(trained.save(tmp_path / "posterior"))
+    pairs = sp.simulate(toy, 20, seed=1, purpose="pairs")
+    densities = [p.log_prob(pairs.theta[:, None], pairs.x) for p in (trained, loaded)]
+    assert np.array_equal(*densities)
+    embedding = loaded.network.embedding
+    assert (embedding.power.n_entries, embedding.features[-1].out_features) == (33, 3)
+    # They reach the posterior.
+    with torch.no_grad():
+        embedding.features[-1].weight.add_(1.0)
+    moved = loaded.log_prob(pairs.theta[:, None], pairs.x)
+    assert not np.array_equal(moved, densities[0])
 
 
 def test_the_fit_is_a_function_of_the_seed(toy, pairs):

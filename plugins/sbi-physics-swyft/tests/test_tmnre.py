@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,6 +200,46 @@ def test_stored_weights_rebuild_the_same_posterior(which, request, pairs, tmp_pa
     points = pairs.theta[:20, None]
     difference = posterior.log_prob(points, pairs.x[:20]) - loaded.log_prob(points, pairs.x[:20])
     assert np.abs(difference).max() == 0.0
+
+
+class LogBins(ToyGaussian):
+    """Bins over two decades."""
+
+    def __init__(self):
+        super().__init__(kind="spectrum")
+
+    @property
+    def observable(self):
+        found = super().observable
+        return replace(found, edges=tuple(np.geomspace(30.0, 3000.0, found.shape[-1] + 1)))
+
+
+def test_the_published_networks_are_a_preset_and_are_stored(tmp_path):
+    toy = LogBins()
+    engine = MarginalRatioEngine().with_preset("alps")
+    settings = engine.settings()
+    assert (settings.learning_rate, settings.batch_size, settings.schedule) == (
+        5e-3,
+        512,
+        "plateau",
+    )
+    assert (settings.stop_after_epochs, settings.max_epochs) == (30, 3000)
+    limits = {"max_epochs": 2, "batch_size": 128, "pool_size": 256}
+    posterior = engine.train(sp.simulate(toy, 300, seed=1), limits, seed=1)
+    assert posterior.blocks == (*SINGLES, PAIR)
+    network = posterior.network.embedding
+    linear = {
+        name: [m.out_features for m in part.modules() if isinstance(m, torch.nn.Linear)]
+        for name, part in network.named_children()
+    }
+    assert linear == {"data": [256, 128, 64], "power": [], "features": [256, 32, 4]}
+    # int(3 * 2 decades / 24 bins * 2048)
+    assert network.power.n_entries == 512
+    assert posterior.network.n_features == 68
+    loaded = sp.load_posterior(posterior.save(tmp_path / "posterior"))
+    pairs = sp.simulate(toy, 10, seed=1, purpose="pairs")
+    densities = [p.log_prob(pairs.theta[:, None], pairs.x) for p in (posterior, loaded)]
+    assert np.array_equal(*densities)
 
 
 def test_marginal_ensembles_average_block_by_block_and_are_stored(toy, pairs, tmp_path):
