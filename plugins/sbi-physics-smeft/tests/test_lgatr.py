@@ -43,8 +43,15 @@ TINY = {
     "max_epochs": 2,
     "batch_size": 128,
 }
+FAR = (
+    (3.0, 0.0, 0.0), (-3.0, 0.0, 0.0), (0.0, 0.5, 0.0), (0.0, -0.5, 0.0), (0.0, 0.0, 0.5),
+    (0.0, 0.0, -0.5), (3.0, 0.5, 0.0), (3.0, 0.0, 0.5), (0.0, 0.5, 0.5),
+)  # fmt: skip
 SIZES = {"blocks": 2, "multivectors": 4, "scalars": 8, "heads": 2}
-EXACT = {"rtol": 1e-8, "atol": 1e-8}  # float64 through two blocks, outputs of order one
+# Float64 through two blocks, outputs of order one: symmetries hold to 1e-14. What is no symmetry
+# changes random networks by a thousandth of their spread and more.
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+CHANGED = 1e-5
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +61,14 @@ def _this_plugin(monkeypatch):
 
 @pytest.fixture(scope="module")
 def simulations():
-    return sp.simulate(SmeftWz(proposal="mixture"), 1000, seed=1, progress=SILENT)
+    wz = SmeftWz(proposal="mixture", mixture_points=FAR)
+    return sp.simulate(wz, 2500, seed=1, progress=SILENT)
 
 
 @pytest.fixture(scope="module")
 def posterior(simulations):
-    return DerivativeEngine().train(simulations, TINY, seed=1, progress=SILENT)
+    values = {**TINY, "loss": "cross-entropy", "max_epochs": 3, "learning_rate": 1e-2}
+    return DerivativeEngine().train(simulations, values, seed=1, progress=SILENT)
 
 
 def standardised(x):
@@ -194,7 +203,7 @@ def test_boosts_along_the_beam_change_nothing_unless_time_is_a_reference(events)
     boosted = (momenta @ boost(0.6).T, *rest)
     network = transformer(references="beam")
     torch.testing.assert_close(network(*boosted), network(*events), **EXACT)
-    assert difference(transformer(references="beam-time"), boosted, events) > 0.05
+    assert difference(transformer(references="beam-time"), boosted, events) > CHANGED
 
 
 @needs_lgatr
@@ -202,7 +211,7 @@ def test_boosts_along_the_beam_change_nothing_unless_time_is_a_reference(events)
 def test_the_direction_of_the_beam_is_known(events, references):
     momenta, *rest = events
     rotated = (momenta @ rotation(2, 3, 0.8).T, *rest)
-    assert difference(transformer(references=references), rotated, events) > 0.02
+    assert difference(transformer(references=references), rotated, events) > CHANGED
 
 
 @needs_lgatr
@@ -211,7 +220,7 @@ def test_the_order_of_particles_does_not_matter_but_who_is_who_does(events):
     network, order = transformer(), [2, 0, 3, 1]
     permuted = network(momenta[:, order], scalars[:, order], event)
     torch.testing.assert_close(permuted, network(*events), **EXACT)
-    assert difference(network, (momenta[:, order], scalars, event), events) > 0.05
+    assert difference(network, (momenta[:, order], scalars, event), events) > CHANGED
 
 
 @needs_lgatr
@@ -253,37 +262,36 @@ def test_many_events_are_evaluated_in_pieces(simulations):
     transform, x = standardised(simulations.x)
     body = MemberTransformer(transform, 2, 2, LgatrSizes(**SIZES))
     with torch.no_grad():
-        many = body(x.repeat(2, 1))
-        assert many.shape == (2, 2000, 2)
-        torch.testing.assert_close(many[:, 1000:1100], body(x[:100]), rtol=1e-4, atol=1e-5)
+        many = body(x[:1300])
+        assert many.shape == (2, 1300, 2)
+        torch.testing.assert_close(many[:, 1000:1100], body(x[1000:1100]), rtol=1e-4, atol=1e-5)
 
 
 # Engines and files
 
 
 @needs_lgatr
-def test_training_lowers_the_loss(simulations):
-    values = {**TINY, "max_epochs": 6, "learning_rate": 5e-3, "loss": "cross-entropy"}
-    found = DerivativeEngine().train(simulations, values, seed=1, progress=SILENT)
-    losses = found.context.history.validation_loss
-    assert losses[-1] < losses[0] - 0.05
-    assert found.context.versions["lgatr"][0].isdigit()
+def test_training_lowers_the_loss(posterior):
+    # Which of ten points: guessing costs ln 10. The same events at each epoch, so that what the
+    # loss falls by is no noise of the sample.
+    losses = posterior.context.history.training_loss
+    assert losses[-1] < losses[0] - 0.01
+    assert losses[-1] < np.log(10)
+    assert posterior.context.versions["lgatr"][0].isdigit()
 
 
 @needs_lgatr
 @pytest.mark.parametrize("parametrization", ["positive", "ratios"])
 def test_morphing_has_it_too(simulations, parametrization, tmp_path):
-    wz = SmeftWz(proposal="mixture")
-    data = sp.simulate(wz, 2500, seed=1, progress=SILENT)
     values = {**TINY, "max_epochs": 1, "parametrization": parametrization}
-    found = MorphingEngine().train(data, values, seed=1, progress=SILENT)
+    found = MorphingEngine().train(simulations, values, seed=1, progress=SILENT)
     again = sp.load_posterior(found.save(tmp_path / "p"))
     x = simulations.x[:20]
     np.testing.assert_array_equal(again.coefficients(x), found.coefficients(x))
 
 
 @needs_lgatr
-def test_sets_of_events_ignore_padding(simulations, posterior):
+def test_sets_of_events_ignore_padding(simulations):
     values = {**TINY, "max_epochs": 1, "max_events": 5, "members": 2}
     sets = DerivativeEngine().train(simulations, values, seed=1, progress=SILENT)
     x = np.zeros((2, 5, 21), np.float32)
@@ -291,7 +299,7 @@ def test_sets_of_events_ignore_padding(simulations, posterior):
     x[1, 3:, :-1] = simulations.x[3:5]  # absent whatever they are
     theta = np.array([[0.5, 0.05, 0.02]])
     each = sets.log_ratio(theta, x, per_event=True)
-    np.testing.assert_array_equal(each[0], each[1])
+    np.testing.assert_allclose(each[0], each[1], rtol=1e-5)  # other places in a batch
     assert (each[0, :, 3:] == 0).all()
     assert (each[0, :, :3] != 0).all()
 
