@@ -4,6 +4,8 @@
 - `morphing`: bases of a quadratic, their conditioning and their choice.
 - `label_data`: batches of data, labels and weights.
 - `network`: perceptrons for many members at once, and what their outputs mean.
+- `particles`, `lgatr_network`: the same from measured particles, Lorentz-equivariant.
+- `build`: networks as settings ask for them.
 - `losses`: regression, cross-entropy, ALICE and ROLR; repulsion between members.
 - `settings`: what both engines let users choose.
 - `gram_posterior`: the trained ratio, as posterior and as likelihood.

@@ -19,13 +19,9 @@ from sbi_physics.errors import TrainingError
 from sbi_physics.likelihood.gram import monomials, pack, triangle
 from sbi_physics.posterior import PosteriorContext
 from sbi_physics.types import AnyArray, FloatArray
+from sbi_physics_smeft.engines.build import gram_network, rebuilt_gram_network
 from sbi_physics_smeft.engines.gram_posterior import GramPosterior, Rates
-from sbi_physics_smeft.engines.label_engine import (
-    LabelEngine,
-    Lesson,
-    gram_network,
-    rebuilt_gram_network,
-)
+from sbi_physics_smeft.engines.label_engine import LabelEngine, Lesson
 from sbi_physics_smeft.engines.losses import GramCrossEntropy, GramRegression, LabelLoss
 from sbi_physics_smeft.engines.network import GramNetwork
 from sbi_physics_smeft.engines.settings import LabelSettings

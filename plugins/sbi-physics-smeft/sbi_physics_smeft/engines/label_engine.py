@@ -15,15 +15,15 @@ import numpy as np
 from torch import nn
 
 from sbi_physics import Engine, Observable, TrainingData
+from sbi_physics.engine import package_versions
 from sbi_physics.errors import TrainingError
 from sbi_physics.likelihood.gram import monomials, n_parameters, pack, triangle
-from sbi_physics.nn.device import seeded
 from sbi_physics.nn.loop import fit
-from sbi_physics.nn.weights import load_arrays
 from sbi_physics.posterior import PosteriorContext
 from sbi_physics.progress import Progress
-from sbi_physics.types import AnyArray, BoolArray, FloatArray
+from sbi_physics.types import BoolArray, FloatArray
 from sbi_physics_smeft.eft_simulator import EftSimulator
+from sbi_physics_smeft.engines.build import required_by
 from sbi_physics_smeft.engines.gram_posterior import (
     GramPosterior,
     Rates,
@@ -34,7 +34,6 @@ from sbi_physics_smeft.engines.gram_posterior import (
 )
 from sbi_physics_smeft.engines.label_data import Events, LabelData, labelled_events
 from sbi_physics_smeft.engines.losses import LabelLoss
-from sbi_physics_smeft.engines.network import GramNetwork, MemberPerceptron
 from sbi_physics_smeft.engines.settings import ARCHITECTURE, LabelSettings
 
 
@@ -131,9 +130,11 @@ class LabelEngine(Engine):
         seed: int,
         progress: Progress,
     ) -> GramPosterior:
+        versions = package_versions(required_by(settings, data.observable))
         events, rates = labelled_events(data), rates_of(data.simulations, data.prior)
         simulator = cast("EftSimulator", data.simulations.simulator)
         context = of_any_proposal(context)
+        context = replace(context, versions={**context.versions, **versions})
         if settings.max_events:
             context = for_sets(context, events.x[data.train_rows], settings.max_events)
         lesson = Lesson(data, events, simulator, context)
@@ -143,49 +144,6 @@ class LabelEngine(Engine):
         history = fit(network, loss, source, settings, seed=seed + 1, progress=progress)
         config = settings.model_dump(include=set(ARCHITECTURE), mode="json")
         return self._posterior(replace(context, history=history), network, config, rates, lesson)
-
-
-def perceptrons(
-    context: PosteriorContext, settings: LabelSettings, outputs: int, copies: int, seed: int
-) -> MemberPerceptron:
-    """Build untrained perceptrons for single events with reproducible weights.
-
-    Args:
-        context: Whose observations are events or sets of them.
-        settings: Widths.
-        outputs: Outputs of each perceptron.
-        copies: Number of perceptrons.
-        seed: Seed of their weights.
-    """
-    n_in = context.observable.shape[-1] - int(context.observable.kind == "set")
-    with seeded(seed):
-        return MemberPerceptron(
-            n_in, settings.hidden_features, settings.hidden_layers, outputs, copies
-        )
-
-
-def gram_network(
-    context: PosteriorContext,
-    settings: LabelSettings,
-    active: BoolArray,
-    scale: FloatArray,
-    seed: int,
-) -> GramNetwork:
-    """Build an untrained network of matrices with reproducible weights."""
-    positive = getattr(settings, "parametrization", "positive") == "positive"
-    body = perceptrons(context, settings, len(active), settings.members, seed)
-    return GramNetwork(body, positive=positive, active=active, scale=scale)
-
-
-def rebuilt_gram_network(
-    context: PosteriorContext, settings: LabelSettings, weights: Mapping[str, AnyArray]
-) -> GramNetwork:
-    """Rebuild a network of matrices from stored weights."""
-    active = np.asarray(weights["active"], dtype=np.float64) > 0
-    scale = np.asarray(weights["scale"], dtype=np.float64)
-    network = gram_network(context, settings, active, scale, 0)
-    load_arrays(network, weights)
-    return network
 
 
 def _batches(lesson: Lesson, labels: FloatArray, settings: LabelSettings, seed: int) -> LabelData:

@@ -21,18 +21,17 @@ from torch import Tensor, nn
 from sbi_physics import TrainingSettings
 from sbi_physics.errors import ContractError, TrainingError
 from sbi_physics.likelihood.gram import monomials, pack
-from sbi_physics.nn.weights import load_arrays
 from sbi_physics.posterior import PosteriorContext
 from sbi_physics.types import AnyArray, FloatArray
+from sbi_physics_smeft.engines.build import (
+    gram_network,
+    ratio_network,
+    rebuilt_gram_network,
+    rebuilt_ratio_network,
+)
 from sbi_physics_smeft.engines.gram_posterior import GramPosterior, Rates
 from sbi_physics_smeft.engines.label_data import Events
-from sbi_physics_smeft.engines.label_engine import (
-    LabelEngine,
-    Lesson,
-    gram_network,
-    perceptrons,
-    rebuilt_gram_network,
-)
+from sbi_physics_smeft.engines.label_engine import LabelEngine, Lesson
 from sbi_physics_smeft.engines.losses import LabelLoss, PointRatios
 from sbi_physics_smeft.engines.morphing import MorphingBasis
 from sbi_physics_smeft.engines.network import GramNetwork, RatioNetwork
@@ -109,7 +108,7 @@ class MorphingEngine(LabelEngine):
         if settings.parametrization == "positive":
             network = gram_network(lesson.context, settings, basis.active, lesson.scale, seed)
         else:
-            network = _ratio_network(lesson.context, settings, len(sigma), seed)
+            network = ratio_network(lesson.context, settings, len(sigma), seed)
         loss = PointRatios(
             network,
             basis.points[1:],
@@ -141,8 +140,7 @@ class MorphingEngine(LabelEngine):
         if settings.parametrization == "positive":
             network = rebuilt_gram_network(context, settings, weights)
         else:
-            network = _ratio_network(context, settings, len(basis.points) - 1, 0)
-            load_arrays(network, weights)
+            network = rebuilt_ratio_network(context, settings, len(basis.points) - 1, weights)
         return MorphingPosterior(context, network, values, rates, basis)
 
 
@@ -176,10 +174,3 @@ def _composite(basis: MorphingBasis, events: Events, sigma: FloatArray) -> Float
         weight[at_point, b] = 0.5 * n / at_point.sum()
     log_ratio = np.log(np.maximum(ratio, 1e-12))
     return np.concatenate([log_ratio, weight, at_zero[:, None]], axis=1)
-
-
-def _ratio_network(
-    context: PosteriorContext, settings: LabelSettings, points: int, seed: int
-) -> RatioNetwork:
-    body = perceptrons(context, settings, 1, settings.members * points, seed)
-    return RatioNetwork(body, settings.members)

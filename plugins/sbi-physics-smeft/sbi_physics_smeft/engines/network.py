@@ -63,7 +63,7 @@ class GramNetwork(nn.Module):
     """Members that predict matrices G(x) with G_00 = 1, packed, in scaled parameters.
 
     Args:
-        body: Perceptrons with as many outputs as entries.
+        body: Networks with as many outputs as entries: (batch, n_in) -> (members, batch, entries).
         positive: Whether matrices are products L L^T.
         active: Entries that do not vanish identically, shape (entries,).
         scale: Unit of v = (1, theta), shape (d + 1,): G'_ab = scale_a scale_b G_ab.
@@ -75,7 +75,7 @@ class GramNetwork(nn.Module):
     columns: Tensor
 
     def __init__(
-        self, body: MemberPerceptron, *, positive: bool, active: BoolArray, scale: FloatArray
+        self, body: nn.Module, *, positive: bool, active: BoolArray, scale: FloatArray
     ) -> None:
         super().__init__()
         self.body, self.positive = body, positive
@@ -111,14 +111,14 @@ class GramNetwork(nn.Module):
 
 
 class RatioNetwork(nn.Module):
-    """Members that predict log ratios at the basis points, each by a perceptron of its own.
+    """Members that predict log ratios at the basis points, each by a network of its own.
 
     Args:
-        body: Perceptrons with one output, members x points of them.
+        body: Networks with one output, members x points of them.
         members: Number of members.
     """
 
-    def __init__(self, body: MemberPerceptron, members: int) -> None:
+    def __init__(self, body: nn.Module, members: int) -> None:
         super().__init__()
         self.body, self.members = body, members
 

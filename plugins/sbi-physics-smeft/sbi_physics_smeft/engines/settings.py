@@ -9,8 +9,15 @@ from pydantic import Field, model_validator
 from sbi_physics.nn.settings import OptimizerSettings, ScheduleName
 
 ARCHITECTURE = (
+    "network",
     "hidden_features",
     "hidden_layers",
+    "lgatr_blocks",
+    "lgatr_multivectors",
+    "lgatr_scalars",
+    "lgatr_heads",
+    "lgatr_expansion",
+    "lgatr_references",
     "members",
     "parametrization",
     "max_events",
@@ -45,8 +52,34 @@ class LabelSettings(OptimizerSettings):
     batch_size: int = Field(1024, ge=2, description="Rows in one gradient step.")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="Peak learning rate.")
     validation_fraction: float = Field(0.1, gt=0, lt=0.9, description="Share of events held out.")
-    hidden_features: int = Field(64, ge=1, description="Width of the networks.")
-    hidden_layers: int = Field(3, ge=1, le=12, description="Hidden layers of the networks.")
+    network: Literal["mlp", "lgatr"] = Field(
+        "mlp",
+        description="mlp: perceptrons of the standardised data; lgatr: Lorentz-equivariant "
+        "transformers of the measured particles (arXiv:2411.00446), for smeft-wz and smeft-lhe "
+        'at detector level; they need pip install "sbi-physics-smeft[lgatr]" and some hundred '
+        "times the processor time.",
+    )
+    hidden_features: int = Field(64, ge=1, description="Width of perceptrons.")
+    hidden_layers: int = Field(3, ge=1, le=12, description="Hidden layers of perceptrons.")
+    lgatr_blocks: int = Field(4, ge=1, le=24, description="Blocks of an lgatr network.")
+    lgatr_multivectors: int = Field(
+        16, ge=1, le=256, description="Multivector channels of an lgatr network."
+    )
+    lgatr_scalars: int = Field(
+        32, ge=1, le=1024, description="Scalar channels of an lgatr network."
+    )
+    lgatr_heads: int = Field(4, ge=1, le=64, description="Attention heads of an lgatr network.")
+    lgatr_expansion: int = Field(
+        2,
+        ge=1,
+        le=8,
+        description="Channels inside the perceptrons of its blocks over those between blocks.",
+    )
+    lgatr_references: Literal["beam-time", "beam"] = Field(
+        "beam-time",
+        description="What breaks the Lorentz group of an lgatr network. beam: it stays invariant "
+        "under rotations about the beams and boosts along them; beam-time: under rotations only.",
+    )
     members: int = Field(
         1, ge=1, le=200, description="Networks trained at once, whose ratios are averaged."
     )
