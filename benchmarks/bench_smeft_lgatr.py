@@ -38,7 +38,6 @@ SMALL = {
 NETWORKS: dict[str, dict[str, Any]] = {
     "perceptron, 4 epochs": {"max_epochs": 4},
     "L-GATr, small, 4 epochs": {**SMALL, "max_epochs": 4},
-    "perceptron, 40 epochs": {"max_epochs": 40},
 }
 DEFAULT_EVENTS = 1000
 """Training events of a network of default sizes, whose time alone is measured."""

@@ -56,8 +56,8 @@ class LabelSettings(OptimizerSettings):
         "mlp",
         description="mlp: perceptrons of the standardised data; lgatr: Lorentz-equivariant "
         "transformers of the measured particles (arXiv:2411.00446), for smeft-wz and smeft-lhe "
-        'at detector level; they need pip install "sbi-physics-smeft[lgatr]" and some hundred '
-        "times the processor time.",
+        'at detector level; they need pip install "sbi-physics-smeft[lgatr]" and about a '
+        "hundred times the processor time.",
     )
     hidden_features: int = Field(64, ge=1, description="Width of perceptrons.")
     hidden_layers: int = Field(3, ge=1, le=12, description="Hidden layers of perceptrons.")
