@@ -16,11 +16,14 @@ from __future__ import annotations
 import argparse
 import functools
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import results_file
 from sbi_physics_smeft.engines.derivative import DerivativeEngine
+from sbi_physics_smeft.engines.label_engine import LabelEngine
+from sbi_physics_smeft.engines.morphing_engine import MorphingEngine
 from sbi_physics_smeft.samples import ReferenceSample
 from sbi_physics_smeft.smeft_wz import SmeftWz
 
@@ -46,9 +49,9 @@ GRIDS = {
     "C_W": np.geomspace(0.01, 0.1, 10),
     "C_Hq3": np.geomspace(0.004, 0.05, 10),
 }
-LEARNED = {"loss": "cross-entropy", "max_epochs": 40, "hidden_features": 96}
+LEARNED = {"max_epochs": 40, "hidden_features": 96}
 GENERIC = {"embedding": "none", "contrasts": 8, "batch_size": 512, "max_epochs": 15}
-METHODS = ("histogram", "smeft-derivative", "sbi-nre")
+METHODS = ("histogram", "smeft-derivative", "smeft-morphing", "sbi-nre")
 
 
 @functools.cache
@@ -81,10 +84,13 @@ def histogram(seed: int) -> tuple[EventModel, np.ndarray]:
     return sample().model(events), events
 
 
-def derivative(seed: int) -> tuple[EventModel, np.ndarray]:
-    """The ratio from parton-level labels."""
-    train = sp.simulate(mixture(), EVENTS, seed=seed, progress=SILENT)
-    posterior = DerivativeEngine().train(train, LEARNED, seed=seed)
+def labelled(
+    seed: int, engine: LabelEngine, points: Sequence[Sequence[float]] = POINTS, **settings: str
+) -> tuple[EventModel, np.ndarray]:
+    """The ratio from parton-level labels of events from a mixture of these points and zero."""
+    simulator = SmeftWz(proposal="mixture", mixture_points=points)
+    train = sp.simulate(simulator, EVENTS, seed=seed, progress=SILENT)
+    posterior = engine.train(train, {**LEARNED, **settings}, seed=seed)
     events = posterior.coefficients(sample().x)
     return sample().model(events), events
 
@@ -113,8 +119,13 @@ def generic(seed: int) -> tuple[EventModel, np.ndarray]:
 def measure(method: str, seed: int) -> dict[str, Any]:
     """Limits of one method: {coefficient: [upper, lower]}, and bootstrap samples of the same."""
     start = time.process_time()
-    make = {"histogram": histogram, "smeft-derivative": derivative, "sbi-nre": generic}[method]
-    model, events = make(seed)
+    makers: dict[str, Callable[[int], tuple[EventModel, np.ndarray]]] = {
+        "histogram": histogram,
+        "smeft-derivative": lambda seed: labelled(seed, DerivativeEngine(), loss="cross-entropy"),
+        "smeft-morphing": lambda seed: labelled(seed, MorphingEngine(), POINTS[1:], loss="alice"),
+        "sbi-nre": generic,
+    }
+    model, events = makers[method](seed)
     seconds = time.process_time() - start
     seen = sample().pool(events)
     likelihood, theta = LikelihoodRatio(model), points()
@@ -190,7 +201,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         f"| width over that of smeft-derivative | {' | '.join(GRIDS)} |",
         "|---|---|---|---|",
     ]
-    for method in ("histogram", "sbi-nre"):
+    for method in ("histogram", "smeft-morphing", "sbi-nre"):
         if {method, "smeft-derivative"} <= present:
             value, error = ratios(rows, method, "smeft-derivative")
             cells = [
