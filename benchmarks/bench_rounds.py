@@ -91,8 +91,8 @@ def main() -> None:
     print("| round | box of m_a, neV | of g | volume | simulated | reused | trained on | s |")
     print("|---" * 8 + "|")
     for k, r in enumerate(rounds):
-        box = {p.name: r.box.get(p.name, p.bounds) for p in posterior.parameters[:2]}
-        ends = " | ".join(f"{low:.3g} to {high:.3g}" for low, high in box.values())
+        box = [r.box.get(name, alp.prior.parameters[name].bounds) for name in ("m_a", "g")]
+        ends = " | ".join(f"{low:.3g} to {high:.3g}" for low, high in box)
         print(
             f"| {k} | {ends} | {r.volume:.3f} | {r.simulated} | {r.reused} | {r.trained_on} "
             f"| {r.seconds:.0f} |"

@@ -8,7 +8,8 @@ and schedule (engine `bayesflow-cinn:beamdump`). Simulations and training resume
 piece stopped, with the same result as in one go. Losses are minus the information gain over the
 prior; the published validation loss is in standardised parameters, where the prior has an entropy
 of 2.351 nats: NLL_std = loss + 2.351, published best -1.2716. When training is done, the posterior
-is scored on fresh sets in these units, and its width at 1 GeV, ctau = 1 m is given.
+is scored on fresh sets in these units, its width at 1 GeV, ctau = 1 m is given, and the validator
+judges it on fresh sets.
 
 Exit codes: 0 done, 4 not yet done.
 """
@@ -41,6 +42,9 @@ STANDARDISED = 0.7499
 """Published standard deviations: NLL_std = NLL in log10 units + this."""
 
 PUBLISHED = -1.2716
+
+VALIDATED = 4000
+"""Fresh sets that the validator judges the posterior by."""
 
 
 def main() -> int:
@@ -131,6 +135,8 @@ def _score(posterior: Any, simulator: Any, seed: int) -> None:
         f"1 GeV, ctau = 1 m: sd of log10 m_a {sd.mean():.4f} on average over {len(sd)} sets "
         "(published 0.0094 over 25)"
     )
+    fresh = sp.simulate(simulator, VALIDATED, seed=seed, purpose="pairs", progress=SILENT)
+    print(sp.validate(posterior, fresh, seed=seed, progress=SILENT).summary())
 
 
 def _time_is_up(number: int, frame: Any) -> NoReturn:

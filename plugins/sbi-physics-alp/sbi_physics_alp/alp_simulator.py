@@ -42,7 +42,9 @@ _TRAINING = {"batch_size": 512, "learning_rate": 2e-3, "weight_decay": 0.0}
 BUDGETS: Final[Mapping[str, Budget]] = {
     "quick": Budget(simulations=20_000, training={**_TRAINING, "max_epochs": 30}),
     "standard": Budget(simulations=100_000, pairs=4000, training={**_TRAINING, "max_epochs": 40}),
-    "thorough": Budget(simulations=1_000_000, pairs=4000, training={**_TRAINING, "max_epochs": 12}),
+    "thorough": Budget(
+        simulations=1_000_000, pairs=4000, training={**_TRAINING, "max_epochs": 12}
+    ),
 }
 """What calibration takes is field realisations; docs give the coverage measured with each."""
 

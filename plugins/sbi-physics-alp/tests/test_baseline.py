@@ -126,9 +126,9 @@ def test_a_neural_posterior_without_coupling_agrees_with_the_chains():
     simulator = AlpSource(exposure="10 min", **ranges, **cheap)
     prior = sp.Prior(simulator.parameters.fix({"m_a": 30.0, "g": 0.0}))
     # Redrawn data cannot be overfitted, and dropout widens and shifts posteriors this well known.
-    settings = {"max_epochs": 60, "batch_size": 256, "learning_rate": 2e-3, "dropout": 0.0}
+    settings = {"max_epochs": 40, "batch_size": 256, "learning_rate": 2e-3, "dropout": 0.0}
     posterior = sp.train(
-        sp.simulate(simulator, 16_000, prior=prior, seed=1),
+        sp.simulate(simulator, 64_000, prior=prior, seed=1),
         "sbi-npe",
         infer=["amplitude", "index", "e_cut"],
         settings=settings,
@@ -139,15 +139,14 @@ def test_a_neural_posterior_without_coupling_agrees_with_the_chains():
     shifts, widths = [], []
     for seed in range(3):
         x = simulator.simulate(simulator.theta(truth)[None], np.random.default_rng(seed))
-        exact = np.log(Baseline(simulator, x[0]).sample_spectrum(8000, seed=seed, thin=5))
-        found = np.log(posterior.sample(x, 8000, rng)[0])
+        exact = np.log(Baseline(simulator, x[0]).sample_spectrum(32_000, seed=seed, thin=5))
+        found = np.log(posterior.sample(x, 32_000, rng)[0])
         low, median, high = np.quantile(exact, [0.16, 0.5, 0.84], axis=0)
         quantiles = np.quantile(found, [0.16, 0.5, 0.84], axis=0)
         shifts.append((quantiles[1] - median) / exact.std(axis=0))
         widths.append((quantiles[2] - quantiles[0]) / (high - low))
-    # Measured: medians off by 0.05 standard deviations on average and 0.10 at most, widths 0.94 to
-    # 1.05 and 1.00 on average. Quantiles of correlated chains are uncertain by a few hundredths.
-    assert np.abs(shifts).mean() < 0.1
-    assert np.abs(shifts).max() < 0.2
+    # Measured: medians off by 0.03 standard deviations on average and 0.06 at most; widths 0.99 to
+    # 1.02 for two observations and 0.92 to 0.94 for the third, known to 1 % from the chains.
+    assert np.abs(shifts).max() < 0.1
     assert np.mean(widths) == pytest.approx(1.0, abs=0.05)
     assert widths == pytest.approx(np.ones((3, 3)), abs=0.12)
