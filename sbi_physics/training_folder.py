@@ -4,15 +4,17 @@
     <folder>/<k>/posterior/    member k of an ensemble, finished
     <folder>/<k>/state/        the state of member k while it trains, written by the engine
 
-Other inputs empty the folder. Whoever asks for it removes it when the posterior is safe.
+Other inputs empty the folder, with a warning that says which. Whoever asks for it removes it when
+the posterior is safe.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sbi_physics.errors import TrainingError
 from sbi_physics.posterior import Posterior, PosteriorContext
@@ -20,6 +22,8 @@ from sbi_physics.posterior_files import HEADER, load_posterior
 
 if TYPE_CHECKING:
     from sbi_physics.engine import Engine
+
+logger = logging.getLogger(__name__)
 
 _INPUTS: Final = "inputs.json"
 
@@ -52,7 +56,14 @@ class TrainingFolder:
                 f"{path} exists and holds no interrupted training (no {_INPUTS}); choose another "
                 "folder for the checkpoint"
             )
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        before = file.read_text(encoding="utf-8") if file.is_file() else None
+        if before != text:
+            if before is not None:
+                logger.warning(
+                    "%s held an interrupted training of other inputs (%s); it begins anew",
+                    path,
+                    "; ".join(_differences(json.loads(before), json.loads(text))),
+                )
             self.remove()
             path.mkdir(parents=True)
             partial = path / f".{_INPUTS}"
@@ -77,3 +88,15 @@ class TrainingFolder:
         """Delete the folder."""
         if self.path.exists():
             shutil.rmtree(self.path)
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What changed, one level down where there is one: `settings max_epochs: 40, now 20`."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += [f"{name} {text}" for text in _differences(old, new)]
+        elif old != new:
+            found.append(f"{name}: {old}, now {new}")
+    return found

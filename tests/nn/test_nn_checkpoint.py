@@ -209,15 +209,24 @@ def test_a_training_killed_by_the_system_ends_with_the_same_posterior(tmp_path):
     np.testing.assert_array_equal(resumed.log_prob(theta, x), whole.log_prob(theta, x))
 
 
-@pytest.mark.parametrize("change", [{"seed": 6}, {"infer": ["theta_1"]}, {"lr": 0.01}])
-def test_what_another_training_left_is_not_used(change, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seed": 6}, "(seed: 5, now 6)"),
+        ({"infer": ["theta_1"]}, "(infer: ['theta_1', 'theta_2'], now ['theta_1'])"),
+        ({"lr": 0.01}, "(settings learning_rate: 0.001, now 0.01)"),
+    ],
+)
+def test_what_another_training_left_is_not_used_and_this_is_said(change, said, tmp_path, caplog):
     engine, folder = LinearTorchEngine(), tmp_path / "c"
     settings = {**SETTINGS, "ensemble": 1}
     engine.train(simulations(), settings, seed=5, checkpoint=folder)
     options = {"seed": 5, **change}
     if "lr" in options:
         settings["learning_rate"] = options.pop("lr")
-    again = engine.train(simulations(), settings, checkpoint=folder, **options)
+    with caplog.at_level(logging.WARNING, logger="sbi_physics.training_folder"):
+        again = engine.train(simulations(), settings, checkpoint=folder, **options)
+    assert f"interrupted training of other inputs {said}; it begins anew" in caplog.text
     fresh = engine.train(simulations(), settings, **options)
     assert again.context.history.training_loss == fresh.context.history.training_loss
 
