@@ -12,7 +12,6 @@ where the mean and the maximum run over the n real events only. Features of the 
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Protocol
 
@@ -144,9 +143,15 @@ def _of_data(observable: Observable, settings: EmbeddingSettings) -> nn.Module:
 
 def output_size(embedding: nn.Module, shape: tuple[int, ...]) -> int:
     """Return the number of features of a summary network for one event shape."""
-    tried = copy.deepcopy(embedding)  # running statistics must not see these zeros
+    # Running statistics must not keep what these zeros do to them. (A copy could be tried instead,
+    # but networks that build themselves at the first call must be built, and copying may warn.)
+    before = {name: buffer.clone() for name, buffer in embedding.named_buffers()}
     with torch.no_grad():
-        return int(tried(torch.zeros(2, *shape)).shape[1])
+        size = int(embedding(torch.zeros(2, *shape)).shape[1])
+        for name, buffer in embedding.named_buffers():
+            if name in before:
+                buffer.copy_(before[name])
+    return size
 
 
 def embedded(embedding: nn.Module, xt: DataArray, device: torch.device = CPU) -> Tensor:
