@@ -62,7 +62,7 @@ class TrainingFolder:
                 logger.warning(
                     "%s held an interrupted training of other inputs (%s); it begins anew",
                     path,
-                    "; ".join(_differences(json.loads(before), json.loads(text))),
+                    _differences(before, inputs),
                 )
             self.remove()
             path.mkdir(parents=True)
@@ -90,13 +90,20 @@ class TrainingFolder:
             shutil.rmtree(self.path)
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What changed, one level down where there is one: `settings max_epochs: 40, now 20`."""
+def _differences(before: str, now: dict[str, Any]) -> str:
+    """What changed: `seed: 5, now 6; settings max_epochs: 40, now 20`."""
+    try:
+        return "; ".join(_changes(json.loads(before), now))
+    except json.JSONDecodeError:
+        return f"{_INPUTS} is damaged"
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found = []
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
         if isinstance(old, dict) and isinstance(new, dict):
-            found += [f"{name} {text}" for text in _differences(old, new)]
+            found += [f"{name} {text}" for text in _changes(old, new)]
         elif old != new:
             found.append(f"{name}: {old}, now {new}")
     return found

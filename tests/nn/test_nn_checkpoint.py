@@ -231,6 +231,17 @@ def test_what_another_training_left_is_not_used_and_this_is_said(change, said, t
     assert again.context.history.training_loss == fresh.context.history.training_loss
 
 
+def test_a_folder_whose_record_is_damaged_begins_anew(tmp_path, caplog):
+    engine, folder = LinearTorchEngine(), tmp_path / "c"
+    settings = {**SETTINGS, "ensemble": 1}
+    first = engine.train(simulations(), settings, seed=5, checkpoint=folder)
+    (folder / "inputs.json").write_text("{", encoding="utf-8")
+    with caplog.at_level(logging.WARNING, logger="sbi_physics.training_folder"):
+        again = engine.train(simulations(), settings, seed=5, checkpoint=folder)
+    assert "inputs.json is damaged" in caplog.text
+    assert again.context.history.training_loss == first.context.history.training_loss
+
+
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(TrainingError, match="no interrupted training"):
