@@ -8,6 +8,7 @@ import torch
 
 from sbi_physics import Observable
 from sbi_physics.errors import ContractError, OptionError
+from sbi_physics.nn.device import seeded
 from sbi_physics.nn.embedding import build_embedding, output_size
 from sbi_physics.nn.power import kept_entries, padded_length, power_spectrum
 from sbi_physics.nn.settings import NetworkSettings
@@ -195,9 +196,8 @@ def test_gradients_flow_also_where_an_amplitude_is_zero():
     x = np.random.default_rng(0).normal(size=(64, BINS)).astype(np.float32)
     x[0] = 0.0
     transform = observable.fit_transform(x)
-    xt = torch.from_numpy(transform(x)).requires_grad_()
-    torch.manual_seed(0)
-    network = build_embedding(observable, SETTINGS, transform)
+    with seeded(0):
+        network = build_embedding(observable, SETTINGS, transform)
     network.power.mean.zero_()
     network.power.unmix.fill_(1.0)
     xt = torch.from_numpy(x).requires_grad_()

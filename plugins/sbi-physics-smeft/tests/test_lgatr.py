@@ -26,6 +26,7 @@ from sbi_physics_smeft.smeft_wz import SmeftWz  # noqa: E402
 
 import sbi_physics as sp  # noqa: E402
 from sbi_physics.errors import PluginError, PosteriorFileError, TrainingError  # noqa: E402
+from sbi_physics.nn.device import seeded  # noqa: E402
 from sbi_physics.progress import SILENT  # noqa: E402
 
 pytestmark = pytest.mark.engine
@@ -86,8 +87,7 @@ def events():
 
 def excited(network):
     """The network in float64 with weights large enough for momenta to matter as scalars do."""
-    torch.manual_seed(5)
-    with torch.no_grad():
+    with seeded(5), torch.no_grad():
         for weight in network.parameters():
             weight += 0.3 * torch.randn_like(weight)
     return network.double()
@@ -242,8 +242,8 @@ def test_events_boosted_along_the_beam_have_equal_outputs(simulations, reference
 @needs_lgatr
 def test_gradients_reach_every_weight(simulations):
     transform, x = standardised(simulations.x)
-    torch.manual_seed(2)
-    body = MemberTransformer(transform, 10, 2, LgatrSizes(**SIZES))
+    with seeded(2):
+        body = MemberTransformer(transform, 10, 2, LgatrSizes(**SIZES))
     outputs = body(x[:64])
     assert outputs.shape == (2, 64, 10)
     (outputs**2).sum().backward()
