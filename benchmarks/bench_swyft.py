@@ -73,7 +73,7 @@ def compare(heads: str, n: int, k: int, measured: int) -> None:
     """Print one row of the table."""
     toy = ToyGaussian(dimension=3)
     simulations = sp.simulate(toy, 1000, seed=1)
-    settings = {"max_epochs": 2, "heads": heads}
+    settings = {"max_epochs": 2, "heads": heads, "batch_norm": True}
     posterior: Any = sp.train(simulations, "swyft-tmnre", settings=settings, seed=1)
     rng = np.random.default_rng(1)
     x = toy.simulate(toy.prior.sample(n, rng), rng)

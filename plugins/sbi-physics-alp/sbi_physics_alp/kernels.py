@@ -279,7 +279,11 @@ def _fair_order(cost: Array, threads: int) -> Indices:
     Threads get runs of equal length, whatever the simulations in them cost.
     """
     by_cost = np.argsort(-cost, kind="stable")
-    return np.concatenate([by_cost[start::threads] for start in range(threads)])
+    # Dealt back and forth: in one direction, the first thread would get the dearest of every turn.
+    turn, seat = np.divmod(np.arange(cost.size), threads)
+    back = (turn % 2 == 1) & (turn < cost.size // threads)
+    thread = np.where(back, threads - 1 - seat, seat)
+    return by_cost[np.argsort(thread, kind="stable")]
 
 
 def propagate_alp(

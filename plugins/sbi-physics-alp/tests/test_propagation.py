@@ -237,7 +237,7 @@ def test_threads_get_simulations_of_the_same_cost():
         np.testing.assert_array_equal(np.sort(order), np.arange(64))
         # Runs as threads get them: equal numbers, the first ones one longer.
         runs = [cost[part].sum() for part in np.array_split(order, threads)]
-        assert max(runs) - min(runs) <= cost.max()
+        assert max(runs) - min(runs) <= 0.5 * cost.max()
 
 
 def test_joining_equal_cells_changes_nothing(rng):

@@ -59,6 +59,7 @@ class RatioNetwork(nn.Module):
         width: Width of the estimators.
         blocks: Residual blocks of the estimators.
         dropout: Dropout rate inside them.
+        batch_norm: Whether they normalise activations over the batch.
     """
 
     def __init__(
@@ -71,15 +72,25 @@ class RatioNetwork(nn.Module):
         width: int,
         blocks: int,
         dropout: float,
+        batch_norm: bool,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.n_features = n_features
         self.names, self.heads = tuple(names), tuple(heads)
-        shape = {"hidden_features": width, "num_blocks": blocks, "dropout": dropout}
         self.estimators = nn.ModuleDict(
-            {head.name: _estimator(head, n_features, self.names, shape) for head in heads}
+            {head.name: _estimator(head, n_features, self.names) for head in heads}
         )
+        for head in heads:
+            # swyft's estimator of several parameters has no option for the normalisation.
+            self.estimators[head.name].classifier = swyft.networks.MarginalClassifier(
+                len(head.blocks),
+                n_features + len(head.blocks[0]),
+                hidden_features=width,
+                num_blocks=blocks,
+                dropout_probability=dropout,
+                use_batch_norm=batch_norm,
+            )
         accelerate(self.estimators)
 
     def columns(self, block: Block) -> list[int]:
@@ -117,9 +128,7 @@ class RatioNetwork(nn.Module):
         return cast("Any", self.estimators[head.name]).classifier
 
 
-def _estimator(
-    head: Head, n_features: int, names: Sequence[str], shape: Mapping[str, Any]
-) -> nn.Module:
+def _estimator(head: Head, n_features: int, names: Sequence[str]) -> nn.Module:
     """Return swyft's untrained estimator for a head."""
     if len(head.blocks[0]) == 1:
         one: nn.Module = swyft.LogRatioEstimator_1dim(
@@ -127,13 +136,11 @@ def _estimator(
             num_params=len(head.blocks),
             varnames=[block[0] for block in head.blocks],
             ptrans_online_z_score=False,
-            **shape,
         )
         return one
     several: nn.Module = swyft.LogRatioEstimator_Ndim(
         num_features=n_features,
         marginals=tuple(tuple(names.index(n) for n in block) for block in head.blocks),
         varnames=[list(block) for block in head.blocks],
-        **shape,
     )
     return several

@@ -44,6 +44,11 @@ class MarginalRatioSettings(ContrastSettings):
     )
     hidden_features: int = Field(64, ge=1, description="Width of swyft's estimators.")
     num_blocks: int = Field(2, ge=1, le=12, description="Residual blocks of swyft's estimators.")
+    batch_norm: bool = Field(
+        False,
+        description="Normalise activations over the batch, as swyft's estimators do on their own; "
+        "thin posteriors come out wider.",
+    )
     variant: Literal["A", "B", "C"] = Field(
         "A",
         description="Loss: A binary cross-entropy (swyft's own), B one of K + 1, C one of K + 1 "
@@ -101,6 +106,7 @@ class MarginalRatioEngine(TorchEngine):
             "heads": "marginals",
             "hidden_features": 128,
             "num_blocks": 2,
+            "batch_norm": True,
             "contrasts": 1,
             "dropout": 0.1,
             "batch_size": 512,
@@ -118,6 +124,7 @@ class MarginalRatioEngine(TorchEngine):
         "heads",
         "hidden_features",
         "num_blocks",
+        "batch_norm",
         "pool_size",
     )
 
@@ -155,6 +162,7 @@ class MarginalRatioEngine(TorchEngine):
             width=settings.hidden_features,
             blocks=settings.num_blocks,
             dropout=settings.dropout,
+            batch_norm=settings.batch_norm,
         )
 
     def _losses(self, network: RatioNetwork, settings: MarginalRatioSettings) -> tuple[Loss, Loss]:

@@ -31,12 +31,20 @@ def _train(toy, n, **settings):
     return MarginalRatioEngine().train(sp.simulate(toy, n, seed=1), settings, seed=1)
 
 
-def _network(names, heads):
+def _network(names, heads, batch_norm=False):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        return RatioNetwork(
-            torch.nn.Flatten(), 5, names, heads, width=16, blocks=2, dropout=0.1
-        ).eval()
+        network = RatioNetwork(
+            torch.nn.Flatten(),
+            5,
+            names,
+            heads,
+            width=16,
+            blocks=2,
+            dropout=0.1,
+            batch_norm=batch_norm,
+        )
+        return network.eval()
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +127,11 @@ def test_learned_ratios_average_to_one_over_the_prior(toy, joint, pairs):
     assert np.median(mean) == pytest.approx(1.0, abs=0.15)
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("heads", [joint_heads, marginal_heads])
-def test_evaluation_gives_what_the_estimators_of_swyft_give(heads):
+def test_evaluation_gives_what_the_estimators_of_swyft_give(heads, batch_norm):
     names = ("a", "b", "c")
-    network = _network(names, heads(names))
+    network = _network(names, heads(names), batch_norm)
     channels = network.channels()
     u, x = torch.randn(6, 3), torch.randn(6, 5)
     with torch.no_grad():
