@@ -31,7 +31,7 @@ ROWS = ("joint", "marginals", "wrapped")
 
 
 class Native(swyft.SwyftModule):  # type: ignore[misc]
-    """The engine's network as a swyft user would write it, with swyft's own layers."""
+    """The engine's network, with batch normalisation, as a swyft user would write it."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -120,8 +120,9 @@ def compare(heads: str, n: int, k: int, measured: int) -> None:
 def wrapped(n: int, k: int, measured: int) -> None:
     """Print the row of a swyft module wrapped for the validator."""
     toy = ToyGaussian(dimension=3)
+    settings = {"max_epochs": 1, "batch_norm": True}
     posterior: Any = sp.train(
-        sp.simulate(toy, 1000, seed=1), "swyft-tmnre", settings={"max_epochs": 1}, seed=1
+        sp.simulate(toy, 1000, seed=1), "swyft-tmnre", settings=settings, seed=1
     )
     module = Native(posterior.network).eval()
     rng = np.random.default_rng(1)
