@@ -15,10 +15,11 @@ import pytest
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
+from sample_commands import command_line
+from sample_studies import SMALL, without_figures
 
 import sbi_physics as sp
-from sbi_physics import cli, registry
-from sbi_physics.cli import main
+from sbi_physics import registry
 from sbi_physics.config import make_config
 from sbi_physics.errors import ConfigError, OptionError
 from sbi_physics.progress import SILENT
@@ -26,7 +27,6 @@ from sbi_physics.specs import EngineSpec
 from sbi_physics.study import load_study, page, run_engines
 from sbi_physics.study.ledger import STAGES
 
-SMALL = {"simulations": 300, "pairs": 220, "draws": 99, "samples": 400}
 NARROW = {"engine": "exact", "options": {"noise": 0.02}, "fiducial": "offset", "rounds": 3}
 
 
@@ -39,14 +39,9 @@ class Log(list):
         return [stage for stage, line in self if line.startswith("done")]
 
 
-def write_nothing(report, folder: Path, progress) -> None:
-    (folder / "figures").mkdir()
-    (folder / "report.html").write_text("<html>")
-
-
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    monkeypatch.setattr(page, "write_report", write_nothing)
+    without_figures(monkeypatch)
 
 
 def carry_out(directory, **fields):
@@ -68,7 +63,7 @@ def finished(tmp_path_factory):
     """A study in rounds that nobody changes."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("SBI_PHYSICS_PLUGINS", "")
-        patched.setattr(page, "write_report", write_nothing)
+        without_figures(patched)
         return carry_out(tmp_path_factory.mktemp("study") / "run")[0]
 
 
@@ -180,15 +175,7 @@ def test_the_report_has_a_section_about_rounds(finished):
 
 @pytest.fixture
 def call(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "_show_warnings_as_lines", lambda debug: None)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return left.value.code, out, err
-
-    return run
+    return command_line(capsys, monkeypatch)
 
 
 FLAGS = [x for k, v in SMALL.items() for x in (f"--{k}", v)]
