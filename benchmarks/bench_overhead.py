@@ -37,7 +37,7 @@ BATCH = 250  # divides the 9000 training and 1000 held-out rows: sbi drops incom
 EPOCHS = {"sbi-npe": 6, "swyft-tmnre": 3, "bayesflow-cinn": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "sbi-npe": {"density_estimator": "zuko_nsf"},
-    "swyft-tmnre": {"contrasts": 1},
+    "swyft-tmnre": {"batch_norm": True, "variant": "A", "contrasts": 1},  # as swyft does it
     "bayesflow-cinn": {"transform": "affine", "depth": 4, "widths": (128, 128)},
 }
 

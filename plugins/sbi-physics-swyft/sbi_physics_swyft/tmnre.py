@@ -5,7 +5,8 @@ A classifier that tells pairs :math:`(\theta_B, x) \sim p(\theta_B, x)` from pai
 other parameters are marginalised by the simulations. Up to six parameters one block holds them all
 and the posterior is joint; beyond, every parameter and every pair is a block of its own.
 
-The loss of a block is swyft's: binary cross-entropy minus that of knowing nothing,
+By default the classifier picks the true one among K + 1 parameter points (variant B). swyft's own
+loss (variant A) is binary cross-entropy minus that of knowing nothing,
 
 .. math:: L = E_{joint}[\zeta(-f)] + E_{other}[\zeta(f)] - 2\ln 2, \quad \zeta(f) = \ln(1 + e^f),
 
@@ -49,13 +50,10 @@ class MarginalRatioSettings(ContrastSettings):
         description="Normalise activations over the batch, as swyft's estimators do on their own; "
         "thin posteriors come out wider.",
     )
-    variant: Literal["A", "B", "C"] = Field(
-        "A",
-        description="Loss: A binary cross-entropy (swyft's own), B one of K + 1, C one of K + 1 "
-        "or none.",
-    )
     contrasts: int = Field(
-        4, ge=1, description="Other parameter points for each simulation; swyft uses one."
+        16,
+        ge=1,
+        description="Other parameter points for each simulation; swyft uses one, and variant A.",
     )
     pool_size: int = Field(
         POOL_SIZE,
@@ -107,6 +105,7 @@ class MarginalRatioEngine(TorchEngine):
             "hidden_features": 128,
             "num_blocks": 2,
             "batch_norm": True,
+            "variant": "A",
             "contrasts": 1,
             "dropout": 0.1,
             "batch_size": 512,

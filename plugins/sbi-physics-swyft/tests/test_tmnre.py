@@ -167,7 +167,7 @@ def test_the_loss_is_that_of_swyft():
         ours = torch.nn.functional.softplus(-logits[:, 0]).mean()
         ours = ours + torch.nn.functional.softplus(logits[:, 1]).mean() - 2 * math.log(2)
         torch.testing.assert_close(ours, native, rtol=1e-4, atol=1e-5)
-        same = SwyftLoss(network, MarginalRatioSettings(contrasts=1), random=False)(
+        same = SwyftLoss(network, MarginalRatioSettings(variant="A", contrasts=1), random=False)(
             u.flip(0), x.flip(0), None
         )
         torch.testing.assert_close(same, native, rtol=1e-4, atol=1e-5)
@@ -179,13 +179,13 @@ def test_knowing_nothing_costs_nothing_and_weights_count_rows():
     for estimator in network.estimators.values():
         torch.nn.init.zeros_(estimator.classifier.net.final_layer.weights)
         torch.nn.init.zeros_(estimator.classifier.net.final_layer.bias)
-    loss = SwyftLoss(network, MarginalRatioSettings(contrasts=3), random=False)
+    loss = SwyftLoss(network, MarginalRatioSettings(variant="A", contrasts=3), random=False)
     u, x = torch.randn(8, 2), torch.randn(8, 5)
     with torch.no_grad():
         assert loss(u, x, None).item() == pytest.approx(0.0, abs=1e-6)
         assert loss(u, x, torch.rand(8)).item() == pytest.approx(0.0, abs=1e-6)
     network = _network(names, marginal_heads(names))
-    loss = SwyftLoss(network, MarginalRatioSettings(contrasts=3), random=False)
+    loss = SwyftLoss(network, MarginalRatioSettings(variant="A", contrasts=3), random=False)
     with torch.no_grad():
         plain, ones = loss(u, x, None), loss(u, x, torch.ones(8))
         torch.testing.assert_close(plain, ones)
@@ -320,8 +320,9 @@ def test_moving_a_posterior_moves_its_channels(joint, marginals, pairs):
 
 
 @pytest.mark.parametrize("heads", ["joint", "marginals"])
-def test_one_of_many_learns_what_binary_contrasts_learn(toy, pairs, heads):
-    fitted = _train(toy, 2000, max_epochs=12, heads=heads, variant="B", contrasts=32)
+def test_the_binary_loss_of_swyft_learns_too(toy, pairs, heads):
+    settings = {"variant": "A", "contrasts": 4, "batch_norm": True}
+    fitted = _train(toy, 2000, max_epochs=12, heads=heads, **settings)
     part = fitted.marginal(PAIR) if heads == "marginals" else fitted
     exact = toy.exact_posterior(toy.prior, PAIR)
     assert _excess(exact, part, pairs.theta[:, None], pairs.x) < 0.2
@@ -331,7 +332,7 @@ def test_the_balance_of_several_blocks_is_that_of_each():
     names = ("a", "b", "c")
     network = _network(names, marginal_heads(names))
     u, x = torch.randn(50, 3), torch.randn(50, 5)
-    settings = MarginalRatioSettings(contrasts=3, balance=10.0)
+    settings = MarginalRatioSettings(variant="A", contrasts=3, balance=10.0)
     rolls = torch.tensor([1, 2, 3])
     with torch.no_grad():
         together = SwyftLoss(network, settings, random=False)(u, x, None)
