@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epsilon", type=float, default=1e-3)
     parser.add_argument("--pairs", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1, help="of the rounds")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--store", type=Path, default=Path("runs/rounds.zarr"))
     parser.add_argument("--folder", type=Path, default=Path("runs/rounds"))
@@ -79,7 +80,7 @@ def main() -> None:
         epsilon=o.epsilon,
         infer=["m_a", "g", *filter(None, o.infer.split(","))],
         settings=o.settings,
-        seed=1,
+        seed=o.seed,
         workers=o.workers,
         store=o.store,
         folder=o.folder,
