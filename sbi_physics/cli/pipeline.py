@@ -188,7 +188,9 @@ def infer(
     if not any_observation:
         posterior.require_valid_for(observed.x, "give --any-observation")
     rng = generator(chosen, "posterior")
-    theta = posterior.draw(observed.x[None], samples, rng, progress=rich_progress()).theta[0]
+    theta = posterior.draw(
+        observed.x[None], samples, rng, any_observation=True, progress=rich_progress()
+    ).theta[0]
     write_netcdf(out, theta, posterior, x=observed.x)
     truth = inferred_truth(observed, posterior.prior.names)
     render.show_table(summarize(theta, posterior.prior, truth), observed.source)
