@@ -38,7 +38,7 @@ def truncated():
 def pairs(truncated):
     prior = truncated.context.simulation_prior
     simulator = ToyGaussian(noise=NOISE)
-    return sp.simulate(simulator, 600, prior=prior, seed=2, purpose="pairs", progress=SILENT)
+    return sp.simulate(simulator, 240, prior=prior, seed=2, purpose="pairs", progress=SILENT)
 
 
 class Ratio(RatioPosterior):
@@ -53,7 +53,7 @@ class Ratio(RatioPosterior):
 def ratio_of(posterior):
     context = posterior.context
     transform = replace(context.observable, transform=()).fit_transform(np.zeros((2, 2)))
-    return Ratio(replace(context, transform=transform))
+    return Ratio(replace(context, transform=transform), pool_size=512)
 
 
 def marginals_of(posterior):
