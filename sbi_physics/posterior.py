@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.constrained_draws import redraw_forbidden
-from sbi_physics.errors import ContractError, ObservationError
+from sbi_physics.errors import ContractError
 from sbi_physics.guard import preserve_state
 from sbi_physics.observables import Observable
 from sbi_physics.parameters import ParameterSpace
@@ -27,7 +27,7 @@ from sbi_physics.progress import SILENT, Progress
 from sbi_physics.simulator import SimulatorIdentity
 from sbi_physics.training import TrainingHistory
 from sbi_physics.transforms import Transform
-from sbi_physics.truncation import Truncation
+from sbi_physics.truncation import Truncation, refusal
 from sbi_physics.types import AnyArray, BoolArray, DataArray, FloatArray
 
 if TYPE_CHECKING:
@@ -133,9 +133,9 @@ class Posterior(ABC):
     def valid_for(self, x: ArrayLike) -> BoolArray:
         """Whether draws for these observations answer under the whole prior, shape (batch,).
 
-        True for amortised posteriors. Truncated rounds cut off what one observation excludes, so
-        that their posterior holds for that observation only; for others it is the posterior under
-        the truncated prior. What is made of several posteriors is valid where all of them are.
+        True for amortised posteriors. Truncated rounds cut off what one observation excludes:
+        for others it is the posterior under the truncated prior. What is made of several
+        posteriors is valid where all of them are.
         """
         data = self.observable.check(x)
         valid = np.ones(len(data), dtype=np.bool_)
@@ -154,18 +154,8 @@ class Posterior(ABC):
             ObservationError: Saying how many, and what the posterior is restricted to.
         """
         valid = self.valid_for(x)
-        if valid.all():
-            return
-        box = ", ".join(
-            f"{name} {low:.4g} to {high:.4g}"
-            for name, (low, high) in self._truncations()[0].box.items()
-        )
-        raise ObservationError(
-            f"{int((~valid).sum())} of {len(valid)} observations are not the one that truncated "
-            f"rounds closed in on; outside of {box or 'the prior'} this posterior says nothing. "
-            f"Truncate for that observation, or {remedy} to have the posterior under the "
-            "truncated prior"
-        )
+        if not valid.all():
+            raise refusal(valid, self._truncations()[0].box, remedy)
 
     def draw(
         self,
@@ -187,8 +177,7 @@ class Posterior(ABC):
             log_prob: Also return the log density of the draws.
             at: Points whose log density is wanted too, shape (batch, k, d), evaluated in the same
                 pass.
-            any_observation: As in `sample`; validation needs it, as its pairs are other
-                observations than the one a truncated posterior was made for.
+            any_observation: As in `sample`; validation on other observations needs it.
             progress: Where to show progress.
 
         Raises:
@@ -245,9 +234,7 @@ class Posterior(ABC):
                 one that truncated rounds closed in on.
         """
         draws = self.draw(x, n, rng, log_prob=return_log_prob, any_observation=any_observation)
-        if draws.log_prob is not None:
-            return draws.theta, draws.log_prob
-        return draws.theta
+        return draws.theta if draws.log_prob is None else (draws.theta, draws.log_prob)
 
     def log_prob(
         self, theta: ArrayLike, x: ArrayLike, *, any_observation: bool = False
@@ -257,8 +244,7 @@ class Posterior(ABC):
         Args:
             theta: Points, shape (batch, k, d), or (k, d) for the same points at every observation.
             x: Observations, shape (batch, *observable.shape).
-            any_observation: Evaluate under the truncated prior where the posterior is not
-                `valid_for` an observation, instead of refusing.
+            any_observation: Evaluate under the truncated prior, as in `sample`.
 
         Returns:
             Log densities, shape (batch, k); `-inf` outside the prior.
@@ -306,11 +292,8 @@ class Posterior(ABC):
 
     def _truncations(self) -> list[Truncation]:
         """Truncated rounds behind this posterior and those it is made of."""
-        own = self.context.truncation
-        found = [] if own is None else [own]
-        for inner in self._inner():
-            found += inner._truncations()
-        return found
+        own = [] if self.context.truncation is None else [self.context.truncation]
+        return own + [t for inner in self._inner() for t in inner._truncations()]
 
     def _points(self, theta: ArrayLike, batch: int) -> FloatArray:
         points = np.asarray(theta, dtype=np.float64)

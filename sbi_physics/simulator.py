@@ -17,7 +17,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sbi_physics.posterior import Posterior
+
+
+BUILD_ERRORS: Final = (ValueError, LookupError, OSError)
+"""What a simulator raises about options or files that its own checks did not think of."""
 
 
 class SimulatorOptions(BaseModel):

@@ -110,7 +110,7 @@ def test_the_summary_has_the_times_beside_the_scores():
     others = lines.index(next(line for line in lines if line.startswith("other stages")))
     assert lines[others].split() == ["other", "stages", "simulate", "validate"]
     assert lines[others + 1].split() == ["bayesflow-cinn", "1.0", "s", "30.0", "s"]
-    assert max(map(len, lines)) <= 100
+    assert max(len(line) for line in lines if not line.startswith("not calibrated")) <= 100
 
 
 def coverage(seed):
