@@ -97,9 +97,8 @@ def _texts(annotation: Any) -> Iterable[str]:
         else:
             kind = get_origin(member) or member
             listed = isinstance(kind, type) and issubclass(kind, tuple | list)
-            texts.append(
-                "a list" if listed else _KINDS.get(kind) or getattr(kind, "__name__", str(kind))
-            )
+            named = str(getattr(kind, "__name__", kind))
+            texts.append("a list" if listed else _KINDS.get(kind, named))
     if any(a is type(None) for a in get_args(annotation)):
         texts.append("null")
     return dict.fromkeys(texts)

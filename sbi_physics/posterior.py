@@ -286,7 +286,6 @@ class Posterior(ABC):
         return save_posterior(self, folder)
 
     def _require(self, x: ArrayLike, any_observation: bool) -> None:
-        """Refuse what this posterior is not valid for, unless told otherwise."""
         if not any_observation:
             self.require_valid_for(x, "pass any_observation=True")
 
@@ -398,4 +397,4 @@ def _join(parts: list[Draws]) -> Draws:
         return None if values[0] is None else np.concatenate(values)
 
     theta = np.concatenate([p.theta for p in parts])
-    return Draws(theta, stack("log_prob"), stack("log_prob_at"), stack("ess"))
+    return Draws(theta, *map(stack, ("log_prob", "log_prob_at", "ess")))
