@@ -149,7 +149,7 @@ def _unfinished(path: Path) -> ConfigError:
     done = [run for run in runs if (run / "coverage.json").is_file()]
     if not runs and not (path / ALL_FILE).is_file():
         return ConfigError(
-            f"{path} is no run directory: it holds neither coverage.json nor {RUN_FILE}"
+            f"{path} is no run directory: it holds no coverage.json and no {RUN_FILE}"
         )
     open_ = [run for run in runs if run not in done]
     advice = f"Compare the runs in it: sbi-physics compare {' '.join(map(str, done or runs))}"

@@ -287,7 +287,7 @@ def test_a_folder_of_something_else_is_given_no_command(call, tmp_path):
     (tmp_path / "a").mkdir()
     code, _, err = call("compare", tmp_path / "a", tmp_path / "a")
     assert code == 2
-    assert "is no run directory: it holds neither coverage.json nor run.yaml" in err
+    assert "is no run directory: it holds no coverage.json and no run.yaml" in err
     assert "sbi-physics run" not in err
 
 
