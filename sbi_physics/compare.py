@@ -18,7 +18,9 @@ from sbi_physics.comparison import Comparison, RunRow, benjamini_hochberg, paire
 from sbi_physics.coverage import Coverage
 from sbi_physics.errors import ConfigError, ValidationError
 from sbi_physics.study import Study
+from sbi_physics.study.engines import ALL_FILE, resume_command
 from sbi_physics.study.ledger import Ledger
+from sbi_physics.study.work import RUN_FILE
 
 _LEVEL = 0.90
 
@@ -132,11 +134,35 @@ def _read(run: Run, name: str) -> ComparedRun:
         raise ConfigError(f"there is no run directory or file {str(path)!r} (in {Path.cwd()})")
     record = path / "coverage.json"
     if not record.is_file():
-        raise ConfigError(
-            f"{path} holds no coverage.json: it is no run directory, or its study is not "
-            f"finished. Finish it with: sbi-physics run {path / 'run.yaml'} -o {path}"
-        )
+        raise _unfinished(path)
     return ComparedRun(name, Coverage.from_json(record), Ledger(path).seconds)
+
+
+def _unfinished(path: Path) -> ConfigError:
+    """Say why a folder holds no validation, with a command only where it would help."""
+    if (path / RUN_FILE).is_file():
+        return ConfigError(
+            f"the study in {path} is not finished (it has no coverage.json). Finish it with: "
+            f"sbi-physics run {path / RUN_FILE} -o {path}"
+        )
+    runs = sorted(p.parent for p in path.glob(f"*/{RUN_FILE}"))
+    done = [run for run in runs if (run / "coverage.json").is_file()]
+    if not runs and not (path / ALL_FILE).is_file():
+        return ConfigError(
+            f"{path} is no run directory: it holds no coverage.json and no {RUN_FILE}"
+        )
+    open_ = [run for run in runs if run not in done]
+    advice = f"Compare the runs in it: sbi-physics compare {' '.join(map(str, done or runs))}"
+    if len(done) < 2 or open_:
+        listed = f" ({', '.join(run.name for run in open_)} not finished)" if open_ else ""
+        each = (
+            resume_command(path)
+            if (path / ALL_FILE).is_file()
+            else "; ".join(f"sbi-physics run {run / RUN_FILE} -o {run}" for run in open_)
+        )
+        if each:
+            advice = f"Finish them{listed} with: {each}"
+    return ConfigError(f"{path} holds the runs of several engines, and is none itself. {advice}")
 
 
 def _validation_time(coverage: Coverage) -> dict[str, float]:

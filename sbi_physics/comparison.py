@@ -66,6 +66,16 @@ class RunRow:
     coverage_90: tuple[float, float, float] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def training_seconds(self) -> float | None:
+        """Wall-clock time of the training; None where it is not known."""
+        return self.seconds.get("train")
+
+    @property
+    def sampling_seconds(self) -> float | None:
+        """Wall-clock time of drawing for the observation; None where it is not known."""
+        return self.seconds.get("infer")
+
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
@@ -142,11 +152,19 @@ class Comparison(JsonRecord):
     def summary(self) -> str:
         """Return tables as plain text."""
         width = max(10, *(len(r.name) for r in self.table)) + 2
-        heads = ("verdict", "global p", "adjusted p", "NLL", "gain", "cov. at 90 %")
-        lines = [f"{'run':<{width}}" + "".join(f"{h:>18}" for h in heads)]
+        lines = [
+            f"{'run':<{width}}{'verdict':>14}{'NLL':>18}{'gain':>18}{'training':>11}"
+            f"{'sampling':>11}{'adjusted p':>12}"
+        ]
         lines += [
-            f"{r.name:<{width}}{r.verdict:>18}{r.p_global:>18.2g}{r.p_adjusted:>18.2g}"
-            f"{score_text(r.nll):>18}{score_text(r.gain):>18}{_coverage_text(r):>18}"
+            f"{r.name:<{width}}{r.verdict:>14}{score_text(r.nll):>18}{score_text(r.gain):>18}"
+            f"{_seconds_text(r.training_seconds):>11}{_seconds_text(r.sampling_seconds):>11}"
+            f"{r.p_adjusted:>12.2g}"
+            for r in self.table
+        ]
+        lines += ["", f"{'run':<{width}}{'global p':>14}{'coverage at 90 %':>26}{'pairs':>8}"]
+        lines += [
+            f"{r.name:<{width}}{r.p_global:>14.2g}{_coverage_text(r):>26}{r.pairs:>8}"
             for r in self.table
         ]
         rejected = ", ".join(self.not_calibrated) or "none"
@@ -164,14 +182,12 @@ class Comparison(JsonRecord):
             + (f", {d.better} is better" if d.better else ", no difference shown")
             for d in self.differences
         ]
-        stages = list(dict.fromkeys(s for r in self.table for s in r.seconds))
+        stages = other_stages(self.table)
         if stages:
-            lines += ["", f"{'seconds':<{width}}" + "".join(f"{s:>12}" for s in stages)]
+            lines += ["", f"{'other stages':<{width}}" + "".join(f"{s:>12}" for s in stages)]
             lines += [
                 f"{r.name:<{width}}"
-                + "".join(
-                    f"{r.seconds[s]:>12.1f}" if s in r.seconds else f"{'-':>12}" for s in stages
-                )
+                + "".join(f"{_seconds_text(r.seconds.get(s)):>12}" for s in stages)
                 for r in self.table
             ]
         if any(_CLIPPED in line for line in lines):
@@ -280,12 +296,22 @@ def paired(first: str, a: Coverage, second: str, b: Coverage) -> PairedDifferenc
     return PairedDifference(first, second, score, how)
 
 
+def other_stages(rows: Sequence[RunRow]) -> list[str]:
+    """Return the stages whose time is known, besides training and sampling."""
+    known = dict.fromkeys(stage for row in rows for stage in row.seconds)
+    return [stage for stage in known if stage not in ("train", "infer")]
+
+
 def score_text(score: Score | None) -> str:
     """Return mean and standard error, with a dagger if densities were clipped; a dash for None."""
     if score is None:
         return "-"
     mark = _CLIPPED if score.n_clipped else ""
     return f"{score.mean:.3f} +- {score.standard_error:.3f}{mark}"
+
+
+def _seconds_text(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds:.1f} s"
 
 
 def _unpaired(a: Coverage, b: Coverage) -> str:

@@ -126,30 +126,41 @@ class ConfidenceRegions:
         """Nominal coverage."""
         return self.critical.level
 
-    def statistic(self, theta: ArrayLike, x: ArrayLike) -> FloatArray:
+    def statistic(
+        self, theta: ArrayLike, x: ArrayLike, *, any_observation: bool = False
+    ) -> FloatArray:
         """Return the test statistic of points at observations.
 
         Args:
             theta: Points, shape (batch, k, d), or (k, d) for the same points at every observation.
             x: Observations, shape (batch, *observable.shape).
+            any_observation: Evaluate under the truncated prior where the posterior is not
+                `valid_for` an observation, as a test of the regions needs, instead of refusing.
 
         Returns:
             Shape (batch, k), not negative.
+
+        Raises:
+            ObservationError: As in `Posterior.sample`.
         """
+        if not any_observation:
+            self.posterior.require_valid_for(x, "pass any_observation=True")
         data = self.posterior.observable.check(x)
         points = np.asarray(theta, dtype=np.float64)
         if points.ndim == 2:
             points = np.broadcast_to(points, (len(data), *points.shape))
         return _statistic(self.posterior, self.statistic_name, points, data, self.seed)
 
-    def contains(self, theta: ArrayLike, x: ArrayLike) -> BoolArray:
+    def contains(
+        self, theta: ArrayLike, x: ArrayLike, *, any_observation: bool = False
+    ) -> BoolArray:
         """Return whether points lie in the region of each observation, shape (batch, k).
 
-        A region is drawn by asking for a grid of points.
+        A region is drawn by asking for a grid of points. Arguments are those of `statistic`.
         """
         points = np.asarray(theta, dtype=np.float64)
         limits = self.critical.at(self.posterior.prior.scaled(points))
-        return np.asarray(self.statistic(points, x) <= limits)
+        return np.asarray(self.statistic(points, x, any_observation=any_observation) <= limits)
 
 
 def confidence_regions(
@@ -195,7 +206,7 @@ def _statistic(
     prior = posterior.prior
     if name == "waldo":
         return waldo(prior.scaled(theta), prior.scaled(draws))
-    log_r = posterior.log_prob(np.concatenate([theta, draws], axis=1), x)
+    log_r = posterior.log_prob(np.concatenate([theta, draws], axis=1), x, any_observation=True)
     own, drawn = log_r[:, : theta.shape[1]], log_r[:, theta.shape[1] :]
     own = own - prior.log_prob(theta)
     drawn = drawn - prior.log_prob(draws)
@@ -216,9 +227,9 @@ def _credibility(
     jitter = rng.random(len(x))
     if region != "hpd":
         j = posterior.prior.names.index(region)
-        draws = posterior.draw(x, n_draws, rng).theta
+        draws = posterior.draw(x, n_draws, rng, any_observation=True).theta
         return central_credibility(pit_values(truth[:, j], draws[..., j], jitter))
-    drawn = posterior.draw(x, n_draws, rng, log_prob=True, at=truth[:, None])
+    drawn = posterior.draw(x, n_draws, rng, log_prob=True, at=truth[:, None], any_observation=True)
     if drawn.log_prob is None or drawn.log_prob_at is None:
         raise ContractError(f"{posterior!r} returned no log densities")
     return 1.0 - pit_values(drawn.log_prob_at[:, 0], drawn.log_prob, jitter)

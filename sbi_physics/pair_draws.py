@@ -58,7 +58,7 @@ def draws_of(
             have fewer than 200 effective draws behind theirs.
     """
     if isinstance(source, Posterior):
-        drawn_from = source.draw(x, n, rng)
+        drawn_from = source.draw(x, n, rng, any_observation=True)
         ess = drawn_from.ess
         if ess is not None and len(ess) and float(np.median(ess)) < MIN_ESS:
             raise ValidationError(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from sbi_physics.constrained_draws import redraw_forbidden
-from sbi_physics.errors import ContractError, ObservationError
+from sbi_physics.errors import ContractError
 from sbi_physics.guard import preserve_state
 from sbi_physics.observables import Observable
 from sbi_physics.parameters import ParameterSpace
@@ -27,7 +27,7 @@ from sbi_physics.progress import SILENT, Progress
 from sbi_physics.simulator import SimulatorIdentity
 from sbi_physics.training import TrainingHistory
 from sbi_physics.transforms import Transform
-from sbi_physics.truncation import Truncation
+from sbi_physics.truncation import Truncation, refusal
 from sbi_physics.types import AnyArray, BoolArray, DataArray, FloatArray
 
 if TYPE_CHECKING:
@@ -125,17 +125,23 @@ class Posterior(ABC):
         """Groups of parameters with a joint answer: one block for a joint posterior."""
         return (self.prior.names,)
 
+    @property
+    def is_amortised(self) -> bool:
+        """Whether it answers for any observation: no truncated rounds are behind it."""
+        return not self._truncations()
+
     def valid_for(self, x: ArrayLike) -> BoolArray:
         """Whether draws for these observations answer under the whole prior, shape (batch,).
 
-        True for amortised posteriors. Truncated rounds cut off what one observation excludes, so
-        that their posterior holds for that observation only; for others it is the posterior under
-        the truncated prior.
+        True for amortised posteriors. Truncated rounds cut off what one observation excludes:
+        for others it is the posterior under the truncated prior. What is made of several
+        posteriors is valid where all of them are.
         """
-        data, truncation = self.observable.check(x), self.context.truncation
-        if truncation is None:
-            return np.ones(len(data), dtype=np.bool_)
-        return truncation.is_for(data)
+        data = self.observable.check(x)
+        valid = np.ones(len(data), dtype=np.bool_)
+        for truncation in self._truncations():
+            valid &= truncation.is_for(data)
+        return valid
 
     def require_valid_for(self, x: ArrayLike, remedy: str) -> None:
         """Refuse observations that `valid_for` does not hold for.
@@ -147,18 +153,9 @@ class Posterior(ABC):
         Raises:
             ObservationError: Saying how many, and what the posterior is restricted to.
         """
-        valid, truncation = self.valid_for(x), self.context.truncation
-        if truncation is None or valid.all():
-            return
-        box = ", ".join(
-            f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in truncation.box.items()
-        )
-        raise ObservationError(
-            f"{int((~valid).sum())} of {len(valid)} observations are not the one that truncated "
-            f"rounds closed in on; outside of {box or 'the prior'} this posterior says nothing. "
-            f"Truncate for that observation, or {remedy} to have the posterior under the "
-            "truncated prior"
-        )
+        valid = self.valid_for(x)
+        if not valid.all():
+            raise refusal(valid, self._truncations()[0].box, remedy)
 
     def draw(
         self,
@@ -168,12 +165,10 @@ class Posterior(ABC):
         *,
         log_prob: bool = False,
         at: ArrayLike | None = None,
+        any_observation: bool = False,
         progress: Progress = SILENT,
     ) -> Draws:
-        """Draw from the posterior of every observation, under the posterior's own prior.
-
-        Unlike `sample` it does not ask whether the posterior is `valid_for` them: validation
-        needs other observations than the one a truncated posterior was made for.
+        """Draw from the posterior of every observation, with what is known of the draws.
 
         Args:
             x: Observations, shape (batch, *observable.shape) or one of shape observable.shape.
@@ -182,14 +177,16 @@ class Posterior(ABC):
             log_prob: Also return the log density of the draws.
             at: Points whose log density is wanted too, shape (batch, k, d), evaluated in the same
                 pass.
+            any_observation: As in `sample`; validation on other observations needs it.
             progress: Where to show progress.
 
         Raises:
-            ObservationError: If an observation is not finite or has another shape.
+            ObservationError: As in `sample`.
             ContractError: If `n` is not positive.
         """
         if n < 1:
             raise ContractError(f"the number of draws must be at least 1, got {n}")
+        self._require(x, any_observation)
         data = self.observable.check(x)
         points = None if at is None else self._points(at, len(data))
         step = max(1, _CHUNK_ROWS // self._rows_each(n))
@@ -236,23 +233,27 @@ class Posterior(ABC):
             ObservationError: If an observation is not finite, has another shape, or is not the
                 one that truncated rounds closed in on.
         """
-        if not any_observation:
-            self.require_valid_for(x, "pass any_observation=True")
-        draws = self.draw(x, n, rng, log_prob=return_log_prob)
-        if draws.log_prob is not None:
-            return draws.theta, draws.log_prob
-        return draws.theta
+        draws = self.draw(x, n, rng, log_prob=return_log_prob, any_observation=any_observation)
+        return draws.theta if draws.log_prob is None else (draws.theta, draws.log_prob)
 
-    def log_prob(self, theta: ArrayLike, x: ArrayLike) -> FloatArray:
+    def log_prob(
+        self, theta: ArrayLike, x: ArrayLike, *, any_observation: bool = False
+    ) -> FloatArray:
         """Evaluate the log density in physical units.
 
         Args:
             theta: Points, shape (batch, k, d), or (k, d) for the same points at every observation.
             x: Observations, shape (batch, *observable.shape).
+            any_observation: Evaluate under the truncated prior, as in `sample`.
 
         Returns:
             Log densities, shape (batch, k); `-inf` outside the prior.
+
+        Raises:
+            ObservationError: As in `sample`.
+            ContractError: If points have another shape.
         """
+        self._require(x, any_observation)
         data = self.observable.check(x)
         points = self._points(theta, len(data))
         step = max(1, _CHUNK_ROWS // self._rows_each(max(points.shape[1], 1)))
@@ -283,6 +284,15 @@ class Posterior(ABC):
         from sbi_physics.posterior_files import save_posterior
 
         return save_posterior(self, folder)
+
+    def _require(self, x: ArrayLike, any_observation: bool) -> None:
+        if not any_observation:
+            self.require_valid_for(x, "pass any_observation=True")
+
+    def _truncations(self) -> list[Truncation]:
+        """Truncated rounds behind this posterior and those it is made of."""
+        own = [] if self.context.truncation is None else [self.context.truncation]
+        return own + [t for inner in self._inner() for t in inner._truncations()]
 
     def _points(self, theta: ArrayLike, batch: int) -> FloatArray:
         points = np.asarray(theta, dtype=np.float64)
@@ -387,4 +397,4 @@ def _join(parts: list[Draws]) -> Draws:
         return None if values[0] is None else np.concatenate(values)
 
     theta = np.concatenate([p.theta for p in parts])
-    return Draws(theta, stack("log_prob"), stack("log_prob_at"), stack("ess"))
+    return Draws(theta, *map(stack, ("log_prob", "log_prob_at", "ess")))

@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import special
 
 from sbi_physics.errors import ContractError
@@ -65,13 +66,20 @@ class RatioPosterior(Posterior):
             xt: Transformed observations, shape (batch, *shape).
         """
 
-    def log_ratio(self, theta: FloatArray, x: DataArray) -> FloatArray:
+    def log_ratio(
+        self, theta: ArrayLike, x: ArrayLike, *, any_observation: bool = False
+    ) -> FloatArray:
         """Return log p(x|theta)/p(x) as learned, not renormalised.
 
         Args:
             theta: Points, shape (batch, k, d), or (k, d) for the same points at every observation.
             x: Observations, shape (batch, *observable.shape).
+            any_observation: As in `log_prob`.
+
+        Raises:
+            ObservationError: As in `sample`.
         """
+        self._require(x, any_observation)
         data = self.observable.check(x)
         points = self._points(theta, len(data))
         return self._log_ratio(self.prior.to_unconstrained(points), self._transform(data))

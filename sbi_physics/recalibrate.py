@@ -115,7 +115,7 @@ def _shells(
     ends = np.array([0.0, 1.0])
     # The same seed, so that the pairs are scored as the corrected posterior will score.
     plain = ShellPosterior(posterior, record, ends, ends)
-    credibility = plain.nominal_credibility(theta[:, None], x)[:, 0]
+    credibility = plain.nominal_credibility(theta[:, None], x, any_observation=True)[:, 0]
     if not np.isfinite(credibility).all():
         raise ValidationError(
             f"{int((~np.isfinite(credibility)).sum())} truths have a density of NaN"

@@ -27,6 +27,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sbi_physics.errors import ContractError, PosteriorFileError
 from sbi_physics.posterior import Draws, Posterior
@@ -119,7 +120,9 @@ class ShellPosterior(RecalibratedPosterior):
         self.nominal, self.calibrated = nominal, calibrated
         self._factor = np.diff(calibrated) / np.diff(nominal)
 
-    def credibility(self, theta: FloatArray, x: DataArray) -> FloatArray:
+    def credibility(
+        self, theta: ArrayLike, x: ArrayLike, *, any_observation: bool = False
+    ) -> FloatArray:
         """Return the calibrated credibility of the region that just contains each point.
 
         A region of credibility g is `credibility(theta, x) <= g`: the base's own highest-density
@@ -128,16 +131,23 @@ class ShellPosterior(RecalibratedPosterior):
         Args:
             theta: Points, shape (batch, k, d), or (k, d) for the same points at every observation.
             x: Observations, shape (batch, *observable.shape).
+            any_observation: As in `log_prob`.
 
         Returns:
             Shape (batch, k).
+
+        Raises:
+            ObservationError: As in `sample`.
         """
-        nominal = self.nominal_credibility(theta, x)
+        nominal = self.nominal_credibility(theta, x, any_observation=any_observation)
         calibrated: FloatArray = np.interp(nominal, self.nominal, self.calibrated)
         return calibrated
 
-    def nominal_credibility(self, theta: FloatArray, x: DataArray) -> FloatArray:
+    def nominal_credibility(
+        self, theta: ArrayLike, x: ArrayLike, *, any_observation: bool = False
+    ) -> FloatArray:
         """Return the credibility that the base claims, shape (batch, k); see `credibility`."""
+        self._require(x, any_observation)
         data = self.observable.check(x)
         points = self._points(theta, len(data))
         step = max(1, _MAX_CANDIDATES // self._rows_each(points.shape[1]))

@@ -83,7 +83,7 @@ class Simulations:
         self._rows = ValidRows(store, parts)
         self._simulator = simulator
         if simulator is not None and self.identity is not None:
-            _require_same(self.identity, simulator, "the given simulator")
+            self.require_simulator(simulator)
 
     @classmethod
     def from_arrays(
@@ -178,6 +178,23 @@ class Simulations:
             _require_same(identity, simulator, "the installed simulator")
             self._simulator = simulator
         return self._simulator
+
+    def require_simulator(self, simulator: Simulator) -> None:
+        """Refuse another simulator than the one these simulations were made by.
+
+        Simulations from bare arrays know none and match any with the same parameters.
+
+        Raises:
+            StoreMismatchError: If name, version or options differ, saying which.
+            ContractError: If the parameters have other names.
+        """
+        if self.identity is not None:
+            _require_same(self.identity, simulator, "the given simulator")
+        if self.parameters.names != simulator.parameters.names:
+            raise ContractError(
+                f"the simulations have the parameters {', '.join(self.parameters.names)}, "
+                f"{simulator.name!r} has {', '.join(simulator.parameters.names)}"
+            )
 
     @property
     def parameters(self) -> ParameterSpace:

@@ -17,16 +17,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.fields import FieldInfo
 
 from sbi_physics.constraints import Constraint
-from sbi_physics.errors import ContractError, OptionError, nearest_name, unknown_name
+from sbi_physics.errors import ContractError, OptionError, unknown_name
 from sbi_physics.observables import Observable
+from sbi_physics.option_messages import explain_options
 from sbi_physics.parameters import ParameterSpace
 from sbi_physics.priors import Prior
 from sbi_physics.types import DataArray, FloatArray, Latents
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sbi_physics.posterior import Posterior
+
+
+BUILD_ERRORS: Final = (ValueError, LookupError, OSError)
+"""What a simulator raises about options or files that its own checks did not think of."""
 
 
 class SimulatorOptions(BaseModel):
@@ -349,40 +353,4 @@ def make_options(
     try:
         return model(**{**base, **values})
     except ValidationError as error:
-        raise OptionError(_explain(owner, model, error, noun)) from error
-
-
-def _explain(owner: str, model: type[BaseModel], error: ValidationError, noun: str) -> str:
-    lines = []
-    for item in error.errors():
-        name = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            known = list(model.model_fields)
-            nearest = nearest_name(name, known)
-            guess = f" Did you mean {nearest!r}?" if nearest else ""
-            listed = ", ".join(known) or "none"
-            lines.append(f"unknown {noun} {name!r} of {owner!r}.{guess} Known: {listed}.")
-            continue
-        if not item["loc"]:
-            lines.append(f"{noun}s of {owner!r}: {item['msg'].removeprefix('Value error, ')}.")
-            continue
-        info = model.model_fields.get(str(item["loc"][0]))
-        extra = info.json_schema_extra if info is not None else None
-        unit = f" [{extra['unit']}]" if isinstance(extra, dict) and "unit" in extra else ""
-        message = item["msg"].removeprefix("Value error, ")
-        accepted = "" if info is None else _accepted_range(info)
-        lines.append(
-            f"{noun} {name!r} of {owner!r}{unit}: got {item['input']!r}; {message}{accepted}."
-        )
-    return " ".join(lines)
-
-
-def _accepted_range(info: FieldInfo) -> str:
-    """The whole range of a bounded field: a message of pydantic names only the broken bound."""
-    low = high = ""
-    for rule in info.metadata:
-        if hasattr(rule, "ge") or hasattr(rule, "gt"):
-            low = f"[{rule.ge}" if hasattr(rule, "ge") else f"({rule.gt}"
-        if hasattr(rule, "le") or hasattr(rule, "lt"):
-            high = f"{rule.le}]" if hasattr(rule, "le") else f"{rule.lt})"
-    return f" (accepted: {low or '(-inf'}, {high or 'inf)'})" if low or high else ""
+        raise OptionError(explain_options(owner, model, error, noun)) from error

@@ -95,8 +95,8 @@ def truncate(
 
     Returns:
         The posterior of the last round. Its `prior` is the truncated one and
-        `context.truncation` holds observation, boxes, volumes and counts; `sample` refuses other
-        observations.
+        `context.truncation` holds observation, boxes, volumes and counts; `sample`,
+        `draw` and `log_prob` refuse other observations.
 
     Raises:
         ContractError: If an argument is out of range or the posterior's density is not finite.

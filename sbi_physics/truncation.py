@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sbi_physics.errors import ObservationError
 from sbi_physics.types import BoolArray, DataArray
 
 Box = dict[str, tuple[float, float]]
@@ -98,6 +99,23 @@ class Truncation:
         """Rebuild from `to_dict` and the observation."""
         rounds = tuple(TruncationRound.from_dict(r) for r in data["rounds"])
         return cls(observation, data["epsilon"], rounds, data["stopped"], data.get("final", False))
+
+
+def refusal(valid: BoolArray, box: Box, remedy: str) -> ObservationError:
+    """Return the error about observations that a truncated posterior does not hold for.
+
+    Args:
+        valid: Which of the observations it holds for, shape (batch,).
+        box: Where its prior was truncated to.
+        remedy: What to do to have them all the same.
+    """
+    ends = ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in box.items())
+    return ObservationError(
+        f"{int((~valid).sum())} of {len(valid)} observations are not the one that truncated "
+        f"rounds closed in on; outside of {ends or 'the prior'} this posterior says nothing. "
+        f"Truncate for that observation, or {remedy} to have the posterior under the truncated "
+        "prior"
+    )
 
 
 def _listed(box: Box) -> dict[str, list[float | None]]:

@@ -184,7 +184,7 @@ def _drawn_from(
 ) -> tuple[DrawBatch, FloatArray]:
     """Draws of one batch, and the normalised log density of the truth in scaled coordinates."""
     prior = posterior.prior
-    draws = posterior.draw(x, n_draws, rng, log_prob=True, at=theta[:, None])
+    draws = posterior.draw(x, n_draws, rng, log_prob=True, at=theta[:, None], any_observation=True)
     if draws.log_prob is None or draws.log_prob_at is None:
         raise ValidationError(f"{posterior!r} returned no log densities")
     log_q = draws.log_prob_at[:, 0] - prior.log_abs_det_scaled(theta)
@@ -200,7 +200,7 @@ def _drawn_from(
     if posterior.normalized:
         return batch, log_q
     constant = log_normalizer(
-        lambda points: posterior.log_prob(points, x), draws.theta, prior, rng
+        lambda points: posterior.log_prob(points, x, any_observation=True), draws.theta, prior, rng
     )
     return batch, log_q - constant
 

@@ -176,9 +176,8 @@ def two_runs(finished, call, tmp_path):
 def test_compare_prints_verdicts_differences_and_times(two_runs, call):
     code, out, err = call("compare", *two_runs)
     assert (code, err) == (0, "")
-    assert re.search(r"^ run +exact +(PASS|MARGINAL)", out, re.MULTILINE)
+    assert re.search(r"^ ?run +exact +(PASS|MARGINAL)", out, re.MULTILINE)
     assert re.search(r"^ run +other +-?\d\S+ \+- \S+ +\S+ +same pairs", out, re.MULTILINE)
-    assert "Time of run: simulate" in out
     assert "Not calibrated at a false-discovery rate of 5%: none" in out
 
 

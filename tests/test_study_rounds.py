@@ -250,6 +250,7 @@ def test_all_engines_run_on_the_same_simulations_and_pairs(engines, tmp_path):
     assert {p.name for p in (tmp_path / "all").iterdir()} == {
         "simulations.zarr",
         "pairs.zarr",
+        "all.yaml",
         "linear",
         "second",
     }

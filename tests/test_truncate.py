@@ -167,7 +167,7 @@ def test_sampling_refuses_other_observations_unless_told_otherwise(narrowed):
     with pytest.raises(ObservationError, match=r"1 of 2 .*outside of theta_1 .*any_observation"):
         posterior.sample(other, 5, rng)
     assert posterior.sample(other, 5, rng, any_observation=True).shape == (2, 5, 2)
-    assert posterior.draw(other, 5, rng).theta.shape == (2, 5, 2)
+    assert posterior.draw(other, 5, rng, any_observation=True).theta.shape == (2, 5, 2)
     assert posterior.sample(X, 5, rng).shape == (1, 5, 2)
 
 

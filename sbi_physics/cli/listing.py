@@ -65,7 +65,8 @@ def show(*, name: str, options: Sequence[str], free: list[str] | None, as_json: 
     values = parse_assignments(options, "--set")
     if registry.kind_of(name) == "simulator":
         values = with_free(values, name, free)
-        record = describe.simulator_record(registry.simulator(name, **values))
+        with registry.building(name, values):
+            record = describe.simulator_record(registry.simulator(name, **values))
     elif values or free:
         raise ConfigError(f"{name!r} is an engine; --set and --free are for simulators")
     else:

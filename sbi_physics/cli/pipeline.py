@@ -14,6 +14,7 @@ from sbi_physics.cli.terminal import exit_code, say, tell
 
 if TYPE_CHECKING:
     from sbi_physics.config import RunConfig
+    from sbi_physics.store import Simulations
 
 
 def simulate_arguments(parser: ArgumentParser) -> None:
@@ -53,16 +54,18 @@ def simulate(
 
     The same command resumes an interrupted store, a larger -n enlarges it.
     """
-    from sbi_physics import registry
     from sbi_physics.config import parse_assignments, parse_numbers
     from sbi_physics.priors import Prior
     from sbi_physics.progress import rich_progress
     from sbi_physics.simulate import simulate as fill
+    from sbi_physics.study.plan import build_simulator, refuse_options
 
     values = opt.with_free(parse_assignments(options, "--set"), name, free)
-    simulator = registry.simulator(name, **values)
+    simulator = build_simulator(name, values)
+    fixed = parse_numbers(fix, "--fix")
+    refuse_options(simulator, fixed)
     with _bad_input():
-        parameters = simulator.parameters.fix(parse_numbers(fix, "--fix"))
+        parameters = simulator.parameters.fix(fixed)
     made = fill(
         simulator,
         n,
@@ -123,6 +126,7 @@ def train(
     resolved = chosen.settings(**parse_assignments(settings, "--setting"))
     simulations = open_store(store, n)
     names = tuple(infer or simulations.parameters.interest)
+    _refuse_stored_options(names, simulations)
     with _bad_input():
         simulations.parameters.with_interest(names)
     unfinished = out.parent / f".{out.name}.training"
@@ -141,6 +145,22 @@ def train(
         f"{out}: posterior of {', '.join(posterior.prior.names)} by {engine}, trained on "
         f"{len(simulations):,} simulations, seed {posterior.context.seed}"
     )
+
+
+def _refuse_stored_options(names: Sequence[str], simulations: Simulations) -> None:
+    """Refuse options of the simulator behind a store where parameters are meant."""
+    from sbi_physics.errors import unknown_name
+
+    identity = simulations.identity
+    for name in names:
+        if identity and name not in simulations.parameters.names and name in identity.options:
+            raise unknown_name(
+                "parameter",
+                name,
+                simulations.parameters.names,
+                f"{name!r} is an option of {identity.name!r}, held at "
+                f"{identity.options[name]!r} in these simulations: simulate again to change it.",
+            )
 
 
 def infer_arguments(parser: ArgumentParser) -> None:
@@ -188,7 +208,9 @@ def infer(
     if not any_observation:
         posterior.require_valid_for(observed.x, "give --any-observation")
     rng = generator(chosen, "posterior")
-    theta = posterior.draw(observed.x[None], samples, rng, progress=rich_progress()).theta[0]
+    theta = posterior.draw(
+        observed.x[None], samples, rng, any_observation=True, progress=rich_progress()
+    ).theta[0]
     write_netcdf(out, theta, posterior, x=observed.x)
     truth = inferred_truth(observed, posterior.prior.names)
     render.show_table(summarize(theta, posterior.prior, truth), observed.source)

@@ -73,23 +73,31 @@ def show_table(rows: Sequence[ParameterRow], source: str) -> None:
 
 
 def show_comparison(comparison: Comparison) -> None:
-    """Print verdicts, scores, score differences and times of several runs."""
+    """Print scores, verdicts and times of several runs, and their score differences."""
     from sbi_physics.comparison import score_text
-    from sbi_physics.study.stages import duration
 
     console = _console()
-    headings = ["run", "engine", "verdict", "global p", "adjusted p", "NLL", "gain", "pairs"]
-    table = _table("Runs", headings)
+    # What would only repeat the names is left out: the table fits into 100 columns.
+    shows_engines = any(row.engine != row.name for row in comparison.table)
+    headings = ["run", *(["engine"] if shows_engines else []), "verdict", "NLL", "gain"]
+    table = _table("Runs", [*headings, "training", "sampling", "adj. p"])
+    table.padding = (0, 1, 0, 0)
     for row in comparison.table:
-        colour = _COLOURS.get(row.verdict, "magenta")
-        labels = f" ({', '.join(row.labels)})" if row.labels else ""
-        numbers = (f"{row.p_global:.2g}", f"{row.p_adjusted:.2g}", score_text(row.nll))
         table.add_row(
-            *_texts(row.name, row.engine),
-            Text.assemble((row.verdict, f"bold {colour}"), labels),
-            *_texts(*numbers, score_text(row.gain), str(row.pairs)),
+            *_texts(row.name, *([row.engine] if shows_engines else [])),
+            Text(row.verdict, f"bold {_COLOURS.get(row.verdict, 'magenta')}"),
+            *_texts(
+                score_text(row.nll),
+                score_text(row.gain),
+                _time(row.training_seconds),
+                _time(row.sampling_seconds),
+                f"{row.p_adjusted:.2g}",
+            ),
         )
     console.print(table)
+    for row in comparison.table:
+        if row.labels:
+            console.print(Text(f"{row.name}: {', '.join(row.labels)}"))
     differences = _table(
         "NLL differences, pair by pair", ["NLL of", "minus NLL of", "nats", "better", ""]
     )
@@ -98,10 +106,6 @@ def show_comparison(comparison: Comparison) -> None:
             *_texts(d.first, d.second, score_text(d.difference), d.better or "-", d.reason)
         )
     console.print(differences)
-    for row in comparison.table:
-        if row.seconds:
-            times = " · ".join(f"{name} {duration(s)}" for name, s in row.seconds.items())
-            console.print(Text(f"Time of {row.name}: {times}"))
     console.print(
         Text(
             f"Not calibrated at a false-discovery rate of {comparison.false_discovery_rate:.0%}: "
@@ -238,6 +242,12 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
 def number(value: float) -> str:
     """Return a number with four significant digits."""
     return f"{value:.4g}"
+
+
+def _time(seconds: float | None) -> str:
+    from sbi_physics.study.stages import duration
+
+    return "-" if seconds is None else duration(seconds)
 
 
 def _interval(ends: tuple[float, float]) -> str:

@@ -174,8 +174,8 @@ def check_balance(
     log_ratio, log_norm = np.empty(points.shape[:2]), np.empty(n)
     for start in range(0, n, _BATCH):
         rows = slice(start, start + _BATCH)
-        log_ratio[rows] = posterior.log_ratio(points[rows], read.x[rows])
+        log_ratio[rows] = posterior.log_ratio(points[rows], read.x[rows], any_observation=True)
         # log q = log r + log prior - log normaliser, so the density knows the normaliser.
-        density = posterior.log_prob(points[rows, :1], read.x[rows])[:, 0]
+        density = posterior.log_prob(points[rows, :1], read.x[rows], any_observation=True)[:, 0]
         log_norm[rows] = log_ratio[rows, 0] + prior.log_prob(theta[rows]) - density
     return balance(log_ratio[:, 0], log_ratio[:, 1:], log_norm, seed=seed)

@@ -21,7 +21,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sbi_physics.errors import PluginError, PluginWarning, SbiPhysicsError, unknown_name
+from sbi_physics.errors import (
+    OptionError,
+    PluginError,
+    PluginWarning,
+    SbiPhysicsError,
+    unknown_name,
+)
 from sbi_physics.registry.loading import (
     VARIABLE,
     PluginFailure,
@@ -46,6 +52,7 @@ __all__ = [
     "Registry",
     "Source",
     "build",
+    "building",
     "current",
     "ecosystem_of",
     "engine",
@@ -176,9 +183,38 @@ def simulator(name: str, /, **options: Any) -> Simulator:
     Raises:
         UnknownNameError: If there is none of this name.
         PluginError: If it, or something it needs, cannot be imported.
-        OptionError: If an option is unknown or out of range.
+        OptionError: If an option is unknown or out of range, or the simulator cannot be built with
+            the options given.
     """
-    return simulator_class(name)(**options)
+    found = simulator_class(name)
+    with building(name, options):
+        return found(**options)
+
+
+@contextlib.contextmanager
+def building(name: str, options: Mapping[str, Any]) -> Iterator[None]:
+    """Say which options were given when a simulator fails on them unprepared.
+
+    Without options nobody asked for anything, and the error is left as it is: a bug.
+
+    Raises:
+        OptionError: Instead of a plain `ValueError`, `LookupError` or `OSError`.
+    """
+    from sbi_physics.simulator import BUILD_ERRORS
+
+    try:
+        yield
+    except SbiPhysicsError:
+        raise
+    except BUILD_ERRORS as error:
+        if not options:
+            raise
+        given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        raise OptionError(
+            f"simulator {name!r} cannot be built with {given}: {type(error).__name__}: {error}. "
+            f"If this is right, it is a bug in {current().simulators[name].source}: --debug shows "
+            "where"
+        ) from error
 
 
 def engine(name: str, /) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from sbi_physics.comparison import Comparison
+from sbi_physics.comparison import Comparison, other_stages
 from sbi_physics.coverage import Coverage
 from sbi_physics.diagnostics.expected_coverage import TABLE_LEVELS
 from sbi_physics.plots import compared_coverage_figure, effect_figure, score_figure
@@ -53,7 +53,7 @@ def render_comparison(
         "compare.html.j2",
         c=comparison,
         coverages=coverages,
-        stages=list(dict.fromkeys(s for r in comparison.table for s in r.seconds)),
+        stages=other_stages(comparison.table),
         levels=TABLE_LEVELS,
         region_name=region_name,
         regions=list(regions),

@@ -3,27 +3,38 @@
 runs/<simulator>-all/
   simulations.zarr    training simulations of all
   pairs.zarr          validation pairs of all
+  all.yaml            what was asked for; running it finishes what is missing
   <engine>/           the run directory of each, see `sbi_physics.study`
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sbi_physics import registry
-from sbi_physics.config import RunConfig
-from sbi_physics.errors import ConfigError, PluginError, SbiPhysicsError
+from sbi_physics.config import RunConfig, dump_config
+from sbi_physics.errors import (
+    ConfigError,
+    OptionError,
+    PluginError,
+    SbiPhysicsError,
+    nearest_name,
+)
 from sbi_physics.progress import Progress
 from sbi_physics.simulator import Simulator
-from sbi_physics.study.plan import make_plan, make_simulator
+from sbi_physics.study.ledger import write_text
+from sbi_physics.study.plan import absolute_paths, make_plan, make_simulator
 from sbi_physics.study.record import Study
 from sbi_physics.study.stages import PAIRS_STORE, TRAINING_STORE, Tell
 from sbi_physics.study.work import carry_out
 
 ALL = "all"
 """What the command line calls every engine."""
+
+ALL_FILE = "all.yaml"
+"""The run file of all engines, beside their run directories."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,10 +94,14 @@ def run_engines(
         "simulations_store": config.simulations_store or str(directory / TRAINING_STORE),
         "pairs_store": config.pairs_store or str(directory / PAIRS_STORE),
     }
+    _refuse_settings(config.settings, names)
     configs = {n: config.model_copy(update={"engine": n, **stores}) for n in names}
     for each in configs.values():
         make_plan(each, config.seed or 0, chosen)  # refuses bad input before anything is made
     directory.mkdir(parents=True, exist_ok=True)
+    kept = config.model_copy(update=absolute_paths(config))
+    header = f"The engines of this folder. To finish or repeat:\n{resume_command(directory)}"
+    write_text(directory / ALL_FILE, dump_config(kept, header))
     studies: dict[str, Study] = {}
     failed: dict[str, str] = {}
     for name, each in configs.items():
@@ -98,6 +113,30 @@ def run_engines(
             failed[name] = str(error)
             tell("run", f"{name} failed: {error}")
     return EngineStudies(studies, skipped, failed)
+
+
+def resume_command(directory: Path) -> str:
+    """Return the command that finishes the studies of all engines in a folder."""
+    return f"sbi-physics run {directory / ALL_FILE} -o {directory}"
+
+
+def _refuse_settings(settings: Mapping[str, object], names: Sequence[str]) -> None:
+    """Refuse settings that some of the engines do not know."""
+    fields = {name: registry.engine(name).Settings.model_fields for name in names}
+    for setting in settings:
+        knowing = [name for name in names if setting in fields[name]]
+        others = [name for name in names if setting not in fields[name]]
+        if not others:
+            continue
+        common = [f for f in fields[names[0]] if all(f in fields[n] for n in names)]
+        nearest = None if knowing else nearest_name(setting, common)
+        guess = f" Did you mean {nearest!r}?" if nearest else ""
+        found = f"a setting of {', '.join(knowing)}, not" if knowing else "not one"
+        raise OptionError(
+            f"with engine {ALL!r} every engine must know a setting; {setting!r} is {found} of "
+            f"{', '.join(others)}.{guess} Common to all: {', '.join(common)}. An engine with "
+            "settings of its own is run by its name"
+        )
 
 
 def _usable(simulator: Simulator) -> tuple[list[str], dict[str, str]]:

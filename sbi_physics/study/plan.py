@@ -5,19 +5,28 @@ Bad input is refused here, before anything is simulated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from sbi_physics import registry
 from sbi_physics.config import RunConfig, expand_path
 from sbi_physics.engine import Engine
-from sbi_physics.errors import ConfigError, ContractError, DataFileError, unknown_name
+from sbi_physics.errors import (
+    ConfigError,
+    ContractError,
+    DataFileError,
+    ObservationError,
+    SbiPhysicsError,
+    unknown_name,
+)
 from sbi_physics.priors import Prior
 from sbi_physics.seeding import generator
-from sbi_physics.simulator import Simulator
+from sbi_physics.simulator import BUILD_ERRORS, Simulator
 from sbi_physics.training import TrainingSettings
 from sbi_physics.types import DataArray, FloatArray
 
@@ -159,7 +168,8 @@ def observe(
     Raises:
         ConfigError: If the simulator cannot read files, or nothing is given.
         DataFileError: If the file is missing.
-        ObservationError: If the data have a wrong shape or are not finite.
+        ObservationError: If the file cannot be read, or the data have a wrong shape or are not
+            finite.
         UnknownNameError: If the point does not exist.
     """
     if observation is not None:
@@ -173,7 +183,7 @@ def observe(
             raise DataFileError(
                 f"the observation {str(path)!r} does not exist (current folder: {Path.cwd()})"
             )
-        x = simulator.observable.check(simulator.read_observation(path), f"{path}")
+        x = simulator.observable.check(_read(simulator, path), f"{path}")
         return Observed(x[0], str(path), None)
     rng = generator(seed, "observation")
     if fiducial is not None:
@@ -203,11 +213,81 @@ def make_simulator(config: RunConfig) -> Simulator:
     if config.observation is not None:
         path = expand_path(config.observation, "observation")
         if path.exists():
-            implied = registry.simulator_class(config.simulator).observation_options(path)
-    return registry.simulator(config.simulator, **{**implied, **config.options})
+            implied = _implied_options(config, path)
+    return build_simulator(config.simulator, {**implied, **config.options})
+
+
+def build_simulator(name: str, options: Mapping[str, Any]) -> Simulator:
+    """Return a simulator whose parameters and data are known to be there.
+
+    Raises:
+        UnknownNameError: If there is none of this name.
+        OptionError: If it cannot be built with these options.
+    """
+    with registry.building(name, options):
+        made = registry.simulator(name, **options)
+        _ = made.parameters, made.observable  # some simulators read their files here
+    return made
+
+
+def _implied_options(config: RunConfig, path: Path) -> Mapping[str, object]:
+    """What an observation file says about the simulator's options."""
+    simulator = registry.simulator_class(config.simulator)
+    try:
+        return simulator.observation_options(path)
+    except SbiPhysicsError:
+        raise
+    except BUILD_ERRORS as error:
+        raise _unreadable(simulator.name, path, error) from error
+
+
+def _read(simulator: Simulator, path: Path) -> DataArray:
+    try:
+        return simulator.read_observation(path)
+    except SbiPhysicsError:
+        raise
+    except BUILD_ERRORS as error:
+        raise _unreadable(simulator.name, path, error) from error
+
+
+def _unreadable(name: str, path: Path, error: Exception) -> ObservationError:
+    return ObservationError(
+        f"simulator {name!r} cannot read the observation {str(path)!r}: "
+        f"{type(error).__name__}: {error}. If the file is right, this is a bug in the simulator: "
+        "--debug shows where"
+    )
+
+
+def refuse_options(simulator: Simulator, names: Iterable[str]) -> None:
+    """Refuse options of a simulator where parameters are meant, saying how to set them.
+
+    Raises:
+        UnknownNameError: If a name is no parameter but an option.
+    """
+    for name in names:
+        if name in simulator.parameters.names or name not in type(simulator.options).model_fields:
+            continue
+        hint = f"{name!r} is an option of {simulator.name!r}: set it with --set {name}=..."
+        if _can_be_freed(simulator, name):
+            hint += f", or vary it under its prior with --free {name}"
+        raise unknown_name(
+            f"parameter of {simulator.name!r}", name, simulator.parameters.names, f"{hint}."
+        )
+
+
+def _can_be_freed(simulator: Simulator, name: str) -> bool:
+    values = simulator.options.model_dump()
+    if "free" not in values:
+        return False
+    try:
+        type(simulator.options)(**{**values, name: None, "free": [*values["free"], name]})
+    except ValidationError:
+        return False
+    return True
 
 
 def _choose_parameters(config: RunConfig, simulator: Simulator) -> tuple[Prior, tuple[str, ...]]:
+    refuse_options(simulator, (*config.fix, *(config.infer or ())))
     try:
         parameters = simulator.parameters.fix(config.fix)
         infer = tuple(config.infer) if config.infer else parameters.interest
@@ -228,10 +308,18 @@ def _check_version(config: RunConfig, simulator: Simulator) -> None:
         )
 
 
+def absolute_paths(config: RunConfig) -> dict[str, str]:
+    """Return the paths of a configuration so that its file can stand anywhere."""
+    names = ("observation", "simulations_store", "pairs_store")
+    return {name: _absolute(raw) for name in names if (raw := getattr(config, name)) is not None}
+
+
+def _absolute(raw: str) -> str:
+    # A path with a variable stays as it is, so that the file works on other machines.
+    return raw if raw.startswith(("$", "~")) else str(Path(raw).resolve())
+
+
 def _observation_choice(config: RunConfig, simulator: Simulator) -> dict[str, str | None]:
     if config.observation is not None:
-        raw = config.observation
-        # A path with a variable stays as it is, so that the file works on other machines.
-        kept = raw if raw.startswith(("$", "~")) else str(Path(raw).resolve())
-        return {"observation": kept, "fiducial": None}
+        return {"observation": _absolute(config.observation), "fiducial": None}
     return {"fiducial": config.fiducial or next(iter(simulator.fiducial), None)}

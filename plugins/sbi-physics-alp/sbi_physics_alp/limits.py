@@ -108,6 +108,7 @@ class MassCouplingMap:
 
         Raises:
             ContractError: If it has other parameters; use `from_draws` then.
+            ObservationError: If truncated rounds closed in on another observation.
         """
         names = posterior.prior.names
         if sorted(names) != ["g", "m_a"]:
@@ -223,7 +224,17 @@ def expected_limits(
         n_g: Bins of coupling.
         flat_in_g: As in `MassCouplingMap.from_draws`.
         rng: Source of the toys.
+
+    Raises:
+        ContractError: If the posterior is not amortised: truncated rounds closed in on one
+            observation, and toys are others.
     """
+    if not posterior.is_amortised:
+        raise ContractError(
+            "expected limits ask the posterior for many simulated observations, but truncated "
+            "rounds closed in on one and cut off couplings that others allow; train without "
+            "rounds (an amortised posterior) for expected limits"
+        )
     theta = np.repeat(simulator.theta(point)[None], n_toys, axis=0)
     toys = simulator.simulate(theta, rng)
     maps = [

@@ -41,6 +41,7 @@ def mass_divergence(
 
     Raises:
         ContractError: If the posterior has other parameters, or g0 lies outside the prior.
+        ObservationError: If truncated rounds closed in on another observation.
     """
     prior = posterior.prior
     if sorted(prior.names) != ["g", "m_a"]:

@@ -47,15 +47,17 @@ class BayesFlowView(NamedTuple):
             **options: Passed on, such as `shuffle` and `augmentations`.
 
         Raises:
-            ContractError: If they have other parameters than this simulator.
+            StoreMismatchError: If another simulator made them.
+            ContractError: If they have other parameters than this simulator, or carry importance
+                weights, which BayesFlow does not know.
         """
-        own = self.simulator.simulator
-        if simulations.parameters.names != own.parameters.names:
+        simulations.require_simulator(self.simulator.simulator)
+        rows = simulations.read(slice(None), latents=())
+        if rows.weight is not None and not bool((rows.weight == 1).all()):
             raise ContractError(
-                f"the simulations have the parameters {', '.join(simulations.parameters.names)}, "
-                f"{own.name!r} has {', '.join(own.parameters.names)}"
+                "the simulations carry importance weights, which BayesFlow does not know; "
+                "simulate from the prior itself"
             )
-        rows = simulations.read(np.arange(len(simulations)), latents=())
         data = self.simulator.dictionary(rows.theta, rows.x)
         datasets = import_backend().bayesflow.datasets
         return datasets.OfflineDataset(data, batch_size, self.adapter, **options)

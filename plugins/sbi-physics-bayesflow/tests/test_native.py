@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sbi_physics_bayesflow.backend import import_backend
 from sbi_physics_bayesflow.native import native_simulator
 
 import sbi_physics as sp
-from sbi_physics.errors import ContractError
+from sbi_physics import Simulations
+from sbi_physics.errors import ContractError, StoreMismatchError
 from sbi_physics.testing import ToyBimodal, ToyGaussian, ToyMixed
 
 pytestmark = pytest.mark.engine
@@ -101,5 +104,34 @@ def test_simulations_become_an_offline_dataset_with_the_adapter():
     names = simulations.parameters.names
     theta = np.concatenate([back[name] for name in names], axis=1)
     np.testing.assert_allclose(theta, simulations.theta[:32], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (ToyBimodal(), "the store has 'toy-bimodal', the given simulator has 'toy-gaussian'"),
+        (ToyGaussian(noise=0.2), "options: .*'noise': 0.2.*'noise': 0.3"),
+    ],
+)
+def test_simulations_of_another_simulator_are_refused(other, said):
+    view = ToyGaussian().native("bayesflow")
+    with pytest.raises(StoreMismatchError, match=said):
+        view.dataset(sp.simulate(other, 10, seed=1))
+
+
+def test_bare_arrays_need_the_parameters_of_the_simulator():
+    view, other = ToyGaussian().native("bayesflow"), ToyBimodal()
+    theta = ToyGaussian().prior.sample(8, np.random.default_rng(1))
+    own = Simulations.from_arrays(theta, theta, ToyGaussian().prior, ToyGaussian().observable)
+    assert len(view.dataset(own, batch_size=4)) == 2
+    bare = Simulations.from_arrays(theta[:, :1], theta[:, :1], other.prior, other.observable)
     with pytest.raises(ContractError, match="the simulations have the parameters"):
-        view.dataset(sp.simulate(ToyBimodal(), 10, seed=1))
+        view.dataset(bare)
+
+
+def test_weighted_simulations_are_refused(monkeypatch):
+    simulations = sp.simulate(ToyGaussian(), 20, seed=1)
+    rows = replace(simulations.read(slice(None)), weight=np.linspace(0.5, 1.5, 20))
+    monkeypatch.setattr(simulations, "read", lambda *args, **kwargs: rows)
+    with pytest.raises(ContractError, match="importance weights, which BayesFlow does not know"):
+        ToyGaussian().native("bayesflow").dataset(simulations)

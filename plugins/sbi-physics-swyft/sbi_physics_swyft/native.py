@@ -77,7 +77,15 @@ def data_module(
         num_workers: Processes that load batches.
         on_after_load_sample: Applied to each sample; a resampler of the observation, for example.
             Latents are loaded if it is given.
+
+    Raises:
+        ContractError: If the share is not in [0, 1), or the simulations carry importance weights.
     """
+    if not 0 <= val_fraction < 1:
+        raise ContractError(
+            f"val_fraction is the share of simulations held out, at least 0 and below 1; got "
+            f"{val_fraction!r}"
+        )
     return swyft.SwyftDataModule(
         native_samples(simulations, latents=on_after_load_sample is not None),
         val_fraction=val_fraction,

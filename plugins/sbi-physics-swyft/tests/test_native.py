@@ -129,3 +129,10 @@ def test_data_modules_shuffle_so_that_contrastive_pairs_change():
     assert len(first) == 36
     assert not torch.equal(first, second)
     assert torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
+
+
+@pytest.mark.parametrize("val_fraction", [2, 1.0, -0.1, float("nan")])
+def test_a_held_out_share_that_is_none_is_refused(val_fraction):
+    simulations = sp.simulate(ToyGaussian(), 40, seed=1)
+    with pytest.raises(ContractError, match="val_fraction is the share .* at least 0 and below 1"):
+        data_module(simulations, val_fraction=val_fraction)

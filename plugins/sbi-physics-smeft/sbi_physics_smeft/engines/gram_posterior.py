@@ -148,19 +148,32 @@ class GramPosterior(RatioPosterior, ABC):
             floor=float(self._settings["floor"]),
         )
 
-    def log_ratio(self, theta: ArrayLike, x: ArrayLike, *, per_event: bool = False) -> FloatArray:
+    def log_ratio(
+        self,
+        theta: ArrayLike,
+        x: ArrayLike,
+        *,
+        any_observation: bool = False,
+        per_event: bool = False,
+    ) -> FloatArray:
         """Return the learned log ratio to zero parameters.
 
         Args:
             theta: Points, shape (batch, k, d), or (k, d) for the same points at every observation.
             x: Observations, shape (batch, *observable.shape).
+            any_observation: As in `log_prob`.
             per_event: Return normalised ratios of single events instead of their sum, shape
                 (batch, k, max_events), zero where there is no event.
 
         Returns:
             Shape (batch, k), with the term of the number of events where the posterior is
             extended.
+
+        Raises:
+            ObservationError: As in `sample`.
         """
+        if not any_observation:
+            self.require_valid_for(x, "pass any_observation=True")
         data = self.observable.check(x)
         points = self._points(theta, len(data))
         return self._evaluate(points, self._transform(data), per_event=per_event)

@@ -1,0 +1,61 @@
+"""An interrupted training of `bayesflow-cinn` continues and ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sbi_physics_bayesflow.cinn import CouplingEngine
+
+import sbi_physics as sp
+from sbi_physics.nn import loop
+from sbi_physics.progress import SILENT
+from sbi_physics.testing import ToyGaussian
+from sbi_physics.training import TrainingData
+
+pytestmark = pytest.mark.engine
+
+EPOCHS, INTERRUPTED = 4, 2
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_bit_by_bit(tmp_path, monkeypatch):
+    simulations = sp.simulate(ToyGaussian(), 200, seed=3, progress=SILENT)
+    engine = CouplingEngine()
+    settings = {
+        "max_epochs": EPOCHS,
+        "batch_size": 32,
+        "depth": 2,
+        "widths": (32,),
+        "dropout": 0.1,
+    }
+    whole = engine.train(simulations, settings, seed=5)
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
+    keep, seen, last = TrainingData.epoch, [], [INTERRUPTED]
+
+    def epoch(self, k):
+        if k == last[0]:
+            raise Killed
+        seen.append(k)
+        return keep(self, k)
+
+    monkeypatch.setattr(TrainingData, "epoch", epoch)
+    with pytest.raises(Killed):
+        engine.train(simulations, settings, seed=5, checkpoint=tmp_path / "c")
+    last[0] = EPOCHS
+    resumed = engine.train(simulations, settings, seed=5, checkpoint=tmp_path / "c")
+    assert seen == list(range(EPOCHS))  # nothing is trained twice
+
+    ours, theirs = resumed.context.history, whole.context.history
+    assert ours.training_loss == theirs.training_loss
+    assert ours.validation_loss == theirs.validation_loss
+    weights = whole._weights()
+    assert resumed._weights().keys() == weights.keys()
+    for name, value in resumed._weights().items():
+        np.testing.assert_array_equal(value, weights[name], err_msg=name)
+    theta, x = simulations.theta[:5, None], simulations.x[:5]
+    np.testing.assert_array_equal(resumed.log_prob(theta, x), whole.log_prob(theta, x))
+    draws = [p.sample(x, 20, np.random.default_rng(1)) for p in (resumed, whole)]
+    np.testing.assert_array_equal(*draws)
