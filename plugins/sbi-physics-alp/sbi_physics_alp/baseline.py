@@ -77,7 +77,12 @@ class Baseline:
         )
 
     def survival(self, m_nev: ArrayLike, g11: ArrayLike, seed: int) -> Array:
-        """Survival curves through the field of one seed, shape (n, n_true)."""
+        """Survival curves through the field of one seed, shape (n, n_true).
+
+        Raises:
+            ContractError: If the seed is negative.
+        """
+        _check_seed(seed)
         m, g = np.broadcast_arrays(*(np.atleast_1d(np.asarray(a, float)) for a in (m_nev, g11)))
         cluster = self.simulator.cluster_prior.cluster
         seeds = np.full(m.size, seed, dtype=np.int64)
@@ -133,7 +138,12 @@ class Baseline:
 
         Returns:
             Shape (n_seeds, n_m, n_g).
+
+        Raises:
+            ContractError: If a seed is negative.
         """
+        for seed in seeds:
+            _check_seed(seed)
         m, g = (np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in (m_nev, g11))
         if start is None:
             start = self.fit(self.without_alps).values
@@ -166,8 +176,10 @@ class Baseline:
             burn_in: Steps that are thrown away.
 
         Raises:
+            ContractError: If the seed is negative.
             ImportError: If emcee is not installed.
         """
+        _check_seed(seed)
         try:
             import emcee
         except ImportError as error:
@@ -209,10 +221,19 @@ def combine_fields(statistic: Array, quantile: float = 0.95) -> Array:
     Args:
         statistic: -2 ln L of each field, shape (n_fields, n_m, n_g).
         quantile: Share of the fields.
+
+    Raises:
+        ContractError: If there are no fields, or ``quantile`` is no probability.
     """
     if not 0.0 <= quantile <= 1.0:
         raise ContractError(f"quantile is a probability; got {quantile}")
-    return np.asarray(np.quantile(statistic, 1.0 - quantile, axis=0))
+    values = np.asarray(statistic, dtype=np.float64)
+    if values.ndim != 3 or values.size == 0:
+        raise ContractError(
+            f"statistic has shape {values.shape}; accepted is (n_fields, n_m, n_g) with at least "
+            f"one of each, as Baseline.profile returns it"
+        )
+    return np.asarray(np.quantile(values, 1.0 - quantile, axis=0))
 
 
 def excluded(statistic: Array, threshold: float = THRESHOLD_95) -> np.ndarray[Any, Any]:
@@ -222,3 +243,8 @@ def excluded(statistic: Array, threshold: float = THRESHOLD_95) -> np.ndarray[An
     with toys before quoting a confidence level.
     """
     return np.asarray(statistic - statistic.min() > threshold)
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ContractError(f"the seed is {seed}; accepted is an integer from 0")

@@ -38,6 +38,11 @@ _GAMMAPY_FILES: Final = {
     "saldana-lopez21": "ebl_saldana-lopez_2021.fits.gz",
 }
 _EBLTABLE: Final = "ebltable:"
+_EBLTABLE_NAMES: Final = (
+    "dominguez, dominguez-lower, dominguez-upper, finke, finke2022, franceschini, "
+    "franceschini2017, gilmore, gilmore-fixed, inoue, inoue-low-pop3, inoue-up-pop3, kneiske, "
+    "saldana-lopez, saldana-lopez-lower, saldana-lopez-upper"
+)  # of ebltable 0.6, for messages only: the package itself decides
 _OPAQUE: Final = 1e-300  # transmissions below it are zero
 
 
@@ -119,6 +124,12 @@ def _ebltable(energy: Array, redshift: float, name: str) -> Array:
         raise ValueError(
             f"the model '{_EBLTABLE}{name}' needs the package ebltable: pip install ebltable"
         ) from error
-    depth = OptDepth.readmodel(model=name)
+    try:
+        depth = OptDepth.readmodel(model=name)
+    except ValueError as error:
+        raise ValueError(
+            f"the package ebltable reads no model {name!r}; as '{_EBLTABLE}NAME' it knows "
+            f"{_EBLTABLE_NAMES} ({error})"
+        ) from error
     tau = depth.opt_depth(redshift, np.atleast_1d(energy) / 1e3)
     return np.asarray(np.reshape(np.maximum(tau, 0.0), energy.shape), dtype=np.float64)

@@ -30,6 +30,7 @@ VARIED: Final[tuple[str, ...]] = tuple(field.name for field in fields(Cluster))
 """Names of the twelve parameters, in the order of theta."""
 
 CONSTRAINT: Final = "k_l < k_h / 2"
+_PAIR: Final = ("k_l", "k_h")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +147,12 @@ class ClusterPrior:
             of ``informed``.
         fixed: Parameters held at a value whatever the level says.
 
+    Where one of k_l and k_h varies, its prior ends where the value of the other makes it end; if
+    the cluster's own value lies beyond, benchmark points have the median of that prior.
+
     Raises:
         ContractError: If a name is both free and fixed, or a fixed value lies outside the range
-            where the simulator is defined.
+            where the simulator is defined, or breaks `CONSTRAINT` whatever the other does.
     """
 
     def __init__(
@@ -167,12 +171,14 @@ class ClusterPrior:
             if not low <= value <= high:
                 unit = f" {_TABLE[name].unit}".rstrip()
                 raise ContractError(f"{name} = {value:g}{unit}: accepted is {low:g} to {high:g}")
-        self.cluster = replace(cluster, **fixed)
         wanted = set(free) if level == "five" else set(VARIED) - set(fixed)
         self.names = tuple(name for name in VARIED if name in wanted)
-        self.parameters = tuple(
-            _parameter(name, "informed" if level == "five" else level) for name in self.names
-        )
+        parameters = {
+            name: _parameter(name, "informed" if level == "five" else level) for name in self.names
+        }
+        fixed |= _wavenumbers_apart(parameters, cluster, fixed)
+        self.cluster = replace(cluster, **fixed)
+        self.parameters = tuple(parameters.values())
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -205,6 +211,51 @@ class ClusterPrior:
             return replace(self.cluster, **varied)
         except ValueError as error:
             raise ContractError(f"theta describes an impossible cluster: {error}") from error
+
+
+def _wavenumbers_apart(
+    parameters: dict[str, Parameter], cluster: Cluster, fixed: Mapping[str, float]
+) -> dict[str, float]:
+    """Make `CONSTRAINT` hold where at least one of k_l and k_h does not vary.
+
+    The prior of the one that varies is cut, in place, where the other makes it end: rejecting
+    draws would give up where little is left.
+
+    Returns:
+        The value of the one that varies where that of the cluster breaks the constraint: the
+        median of its prior.
+    """
+    own = {name: float(np.asarray(getattr(cluster, name))) for name in _PAIR} | {
+        name: fixed[name] for name in _PAIR if name in fixed
+    }
+    held = [name for name in _PAIR if name not in parameters]
+    apart = own["k_l"] < own["k_h"] / 2.0
+    if len(held) == 2 and not apart:
+        blamed = next((name for name in held if name in fixed), "k_l")
+        (partner,) = set(_PAIR) - {blamed}
+        raise ContractError(_refusal(blamed, own[blamed], f"{partner} is {own[partner]:g}", own))
+    if len(held) != 1:
+        return {}
+    (varied,) = set(_PAIR) - set(held)
+    low, high = parameters[varied].bounds
+    ends = (low, own["k_h"] / 2.0) if varied == "k_l" else (2.0 * own["k_l"], high)
+    ends = max(ends[0], low), min(ends[1], high)
+    if not ends[0] < ends[1]:
+        why = f"{varied} varies from {low:.4g} to {high:.4g}"
+        raise ContractError(_refusal(held[0], own[held[0]], why, {"k_l": low, "k_h": high}))
+    if ends != (low, high):
+        distribution = parameters[varied].distribution.truncate(*ends)
+        parameters[varied] = replace(parameters[varied], distribution=distribution)
+    return {} if apart else {varied: float(parameters[varied].distribution.ppf(0.5))}
+
+
+def _refusal(name: str, value: float, why: str, ends: Mapping[str, float]) -> str:
+    """A value that breaks `CONSTRAINT` for its partner, which reaches to ``ends``."""
+    if name == "k_l":
+        accepted = f"below {ends['k_h'] / 2.0:.4g}"
+    else:
+        accepted = f"above {2.0 * ends['k_l']:.4g}"
+    return f"{name} = {value:g} kpc-1: accepted is {accepted}, as {why} kpc-1 and {CONSTRAINT}"
 
 
 def _parameter(name: str, level: Level) -> Parameter:

@@ -5,7 +5,8 @@
         n_off     ~ Poisson(mu_b / alpha),   mu_b of each bin drawn from its posterior
 
 Cluster field as commonly assumed for the search of arXiv:1311.3148: 1 muG, Kolmogorov turbulence
-on scales of 1 to 10 kpc, constant density, 370 kpc. The Milky Way is left out.
+on scales of 1 to 10 kpc, constant density, 370 kpc. The Milky Way is left out. That cluster is
+fixed here; `alp-source` takes others (settings in the README of the package).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from sbi_physics import (
     DataFile,
@@ -30,7 +31,7 @@ from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator,
 from sbi_physics_alp.data_files import found_files, public_name
 from sbi_physics_alp.field import Cluster
 from sbi_physics_alp.instruments import OnAndOff, measured_counts
-from sbi_physics_alp.levels import ClusterPrior
+from sbi_physics_alp.levels import VARIED, ClusterPrior
 from sbi_physics_alp.on_off import (
     OnOffResponse,
     hess_like_response,
@@ -80,6 +81,18 @@ class AlpPks2155Options(ConversionOptions):
         description="Parts that each true-energy bin of a file is divided into, 1 to 100: files "
         "have about 10 bins a decade, too coarse for oscillations.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leaves_the_cluster(cls, values: Any) -> Any:
+        named = [n for n in (*VARIED, "level", "free") if isinstance(values, dict) and n in values]
+        if named:
+            raise ValueError(
+                f"the cluster is fixed here, so that {', '.join(named)} cannot be set; use "
+                "alp-source, with the settings for this source in the README of sbi-physics-alp "
+                "('Other sources')"
+            )
+        return values
 
 
 class AlpPks2155(AlpSimulator):

@@ -72,12 +72,16 @@ def read_limit(path: str | Path, *, is_region: bool | None = None) -> PublishedL
 
     Raises:
         DataFileError: If there is no such file.
-        ObservationError: If it does not hold two columns of positive numbers.
+        ObservationError: If it is no text in UTF-8, or does not hold two columns of positive
+            numbers.
     """
     file = Path(path)
     if not file.is_file():
         raise DataFileError(f"there is no file {file}")
-    lines = file.read_text(encoding="utf-8").splitlines()
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ObservationError(f"{file} is not a text file in UTF-8: {error}") from error
     comment = "\n".join(line.lstrip("# ") for line in lines if line.lstrip().startswith("#"))
     rows = [line.split("#")[0].replace(",", " ").split() for line in lines]
     try:

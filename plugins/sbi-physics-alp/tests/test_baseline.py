@@ -91,6 +91,20 @@ def test_fields_are_combined_by_the_best_of_them():
     assert excluded(np.array([[0.0, 5.9, 6.1]])).tolist() == [[False, False, True]]
     with pytest.raises(ContractError, match="quantile is a probability; got 95"):
         combine_fields(statistic, 95)
+    for shape in ((0, 2, 2), (2, 2)):
+        with pytest.raises(ContractError, match=r"accepted is \(n_fields, n_m, n_g\) with"):
+            combine_fields(np.zeros(shape))
+
+
+def test_a_negative_seed_is_refused(simulator):
+    baseline = Baseline(simulator, np.zeros(60))
+    for call in (
+        lambda: baseline.survival(30.0, 1.0, -1),
+        lambda: baseline.profile([30.0], [1.0], seeds=[0, -1]),
+        lambda: baseline.sample_spectrum(10, seed=-1),
+    ):
+        with pytest.raises(ContractError, match="the seed is -1; accepted is an integer from 0"):
+            call()
 
 
 def test_a_varied_cluster_has_no_baseline():

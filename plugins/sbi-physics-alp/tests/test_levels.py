@@ -133,13 +133,62 @@ def test_the_constraint_speaks_of_varied_parameters_only(options, expected):
         ({"free": "b1"}, "'b1' is none of b0, n0, .*did you mean 'b0'"),
         ({"free": "b0", "b0": 3.0}, "b0: both free and set to a value"),
         ({"b0": -1.0}, "b0 = -1 uG: accepted is 0 to 1000"),
-        ({"k_l": 9.5}, "k_l must be below k_h"),
+        ({"k_l": 9.5}, r"k_l = 9.5 kpc-1: accepted is below 4.5, as k_h is 9 kpc-1 and k_l < k_h"),
+        ({"k_l": 8.0}, r"k_l = 8 kpc-1: accepted is below 4.5, as k_h is 9 kpc-1"),
+        ({"k_l": 8.0, "free": ["b0"]}, r"k_l = 8 kpc-1: accepted is below 4.5"),
+        ({"k_l": 8.0, "k_h": 9.0, "level": "informed"}, r"k_l = 8 kpc-1: accepted is below 4.5"),
+        ({"k_l": 4.5}, r"k_l = 4.5 kpc-1: accepted is below 4.5"),
+        ({"k_h": 0.3}, r"k_h = 0.3 kpc-1: accepted is above 0.36, as k_l is 0.18 kpc-1"),
+        (
+            {"k_h": 0.11, "level": "informed"},
+            r"k_h = 0.11 kpc-1: accepted is above 0.1205, as k_l varies from 0.06026 to 2.455 kpc",
+        ),
+        (
+            {"k_l": 40.0, "level": "agnostic"},
+            r"k_l = 40 kpc-1: accepted is below 35.4, as k_h varies from 1 to 70.79 kpc-1",
+        ),
         ({"level": "exact"}, "'five', 'informed', 'semi-informed' or 'agnostic'"),
     ],
 )
 def test_impossible_choices_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "varied", "ends"),
+    [
+        ({"level": "agnostic", "k_l": 35.0}, "k_h", (70.0, 10**1.85)),
+        ({"level": "agnostic", "k_l": 10.0}, "k_h", (20.0, 10**1.85)),
+        ({"level": "agnostic", "k_l": 0.1}, "k_h", (1.0, 10**1.85)),
+        ({"level": "informed", "k_h": 0.15}, "k_l", (10**-1.22, 0.075)),
+        ({"level": "semi-informed", "k_h": 0.15}, "k_l", (10**-1.22, 0.075)),
+        ({"level": "informed", "k_h": 10.0}, "k_l", (10**-1.22, 10**0.39)),
+        ({"free": ["k_h"], "k_l": 8.0}, "k_h", (16.0, 10**1.24)),
+    ],
+)
+def test_a_wavenumber_that_is_set_cuts_the_prior_of_the_other(options, varied, ends, rng):
+    simulator = make(**options)
+    parameter = simulator.parameters[varied]
+    assert parameter.bounds == pytest.approx(ends, rel=1e-12)
+    names = simulator.parameters.names
+    theta = simulator.prior.sample(2000, rng)
+    k = {"k_l": options.get("k_l"), "k_h": options.get("k_h")}
+    k[varied] = theta[:, names.index(varied)]
+    assert (k["k_l"] < k["k_h"] / 2).all()
+    # Cut, not changed: draws follow the prior of the level between these ends.
+    level = {n: v for n, v in options.items() if n not in ("k_l", "k_h")}
+    whole = make(**level).parameters[varied].distribution
+    share = whole.cdf(parameter.distribution.ppf(0.5)) - whole.cdf(ends[0])
+    assert share == pytest.approx(0.5 * (whole.cdf(ends[1]) - whole.cdf(ends[0])), rel=1e-6)
+    assert simulator.prior.contains(simulator.theta("m30-g2"))  # so do benchmark points
+
+
+def test_benchmark_points_leave_the_cluster_only_where_they_must():
+    kept, moved = make(level="agnostic", k_l=4.0), make(level="agnostic", k_l=10.0)
+    column = kept.parameters.names.index("k_h")
+    assert kept.theta("m30-g2")[column] == 9.0
+    assert moved.theta("m30-g2")[column] == pytest.approx(np.sqrt(20.0 * 10**1.85))
 
 
 def test_an_impossible_theta_is_refused(rng):

@@ -12,7 +12,9 @@ from sbi_physics_alp.limits import ExpectedLimits, MassCouplingMap
 from sbi_physics_alp.published import read_limit, read_limits
 from scipy.stats import norm
 
+from sbi_physics import LogUniform, Observable, Parameter, Posterior, Prior, Uniform
 from sbi_physics.errors import ContractError, DataFileError, ObservationError
+from sbi_physics.posterior import PosteriorContext
 
 # A Gaussian in log10 m (eV) and log10 g (GeV^-1) with correlation.
 MEAN, SD, RHO = np.array([-7.5, -11.0]), np.array([0.3, 0.2]), 0.6
@@ -68,23 +70,24 @@ def test_weights_are_those_of_the_draws(draws, gaussian):
     np.testing.assert_allclose(twice.draws, gaussian.draws)
 
 
-class _Gaussian:
+class _Gaussian(Posterior):
     """A posterior with the density of the Gaussian, per neV and 1e-11 GeV^-1."""
 
-    class prior:
-        names = ("g", "m_a")
-        bounds = np.array([[0.1, 10.0], [1.0, 1000.0]])
+    def __init__(self, **others):
+        distributions = {"g": LogUniform(0.1, 10.0), "m_a": LogUniform(1.0, 1000.0), **others}
+        parameters = [Parameter(name, d) for name, d in distributions.items() if d is not None]
+        super().__init__(
+            PosteriorContext("test", Prior(parameters), Observable(kind="vector", shape=(3,)))
+        )
 
-    class observable:
-        @staticmethod
-        def check(x):
-            return np.atleast_2d(x)
-
-    def log_prob(self, theta, x):
-        log_g, log_m = np.log10(theta[:, 0]) - 11.0, np.log10(theta[:, 1]) - 9.0
+    def _log_prob_at(self, theta, x):
+        log_g, log_m = np.log10(theta[..., 0]) - 11.0, np.log10(theta[..., 1]) - 9.0
         u, v = (log_m - MEAN[0]) / SD[0], (log_g - MEAN[1]) / SD[1]
         q = (u * u + v * v - 2 * RHO * u * v) / (1 - RHO**2)
-        return (-0.5 * q - np.log(theta[:, 0] * theta[:, 1]))[None]
+        return -0.5 * q - np.log(theta[..., 0] * theta[..., 1])
+
+    def _draw(self, x, n, rng, log_prob, at):
+        raise AssertionError("a density needs no draws")
 
 
 def test_the_map_of_a_density_is_that_of_its_draws(gaussian):
@@ -105,10 +108,36 @@ def test_wrong_input_is_refused():
     grid = MassCouplingMap.from_draws([30.0], [1.0], **EDGES)
     with pytest.raises(ContractError, match="between 0 and 1; got 95"):
         grid.upper_limits(95)
-    three = _Gaussian()
-    three.prior = type("prior", (), {"names": ("m_a", "g", "index")})
-    with pytest.raises(ContractError, match="of m_a, g, index, not of m_a and g alone"):
-        MassCouplingMap.from_posterior(three, np.zeros(3))
+    without = _Gaussian(g=None, index=Uniform(1.0, 4.0))
+    with pytest.raises(ContractError, match="of m_a, index; a map needs m_a and g, and g is not"):
+        MassCouplingMap.from_posterior(without, np.zeros(3))
+    with pytest.raises(ObservationError, match=r"of one observation; got 2, of shape \(3,\) each"):
+        MassCouplingMap.from_posterior(_Gaussian(), np.zeros((2, 3)))
+    with pytest.raises(ContractError, match="n_g is 0; accepted is a number from 1"):
+        MassCouplingMap.from_posterior(_Gaussian(), np.zeros(3), n_g=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"g11": [1.0, 2.0]}, r"must have one shape \(n,\); they have \(1,\), \(2,\) and \(1,\)"),
+        ({"weights": [1.0, 2.0]}, "must have one shape"),
+        ({"m_nev": [[30.0]], "g11": [[1.0]]}, r"must have one shape \(n,\)"),
+        ({"m_nev": [0.0]}, "masses must be positive, couplings and weights not negative"),
+        ({"g11": [np.nan]}, "couplings and weights not negative"),
+        ({"log10_g": 80}, "log10_g must be the edges of bins, .* increasing numbers; got 80"),
+        ({"log10_m_ev": EDGES["log10_m_ev"][::-1]}, r"log10_m_ev must be .* got shape \(61,\)"),
+        ({"log10_m_ev": [-9.0]}, r"at least two increasing numbers; got shape \(1,\)"),
+    ],
+)
+def test_draws_and_edges_that_fit_no_map_are_refused(values, message):
+    with pytest.raises(ContractError, match=message):
+        MassCouplingMap.from_draws(**{"m_nev": [30.0], "g11": [1.0], **EDGES, **values})
+
+
+def test_whole_numbers_are_edges_too():
+    found = MassCouplingMap.from_draws([30.0], [1.0], log10_m_ev=[-9, -7], log10_g=[-12, -11, -10])
+    np.testing.assert_array_equal(found.mass, [[0.0, 1.0]])
 
 
 def test_bands_of_expected_limits_are_quantiles():
@@ -178,6 +207,9 @@ def test_files_with_tabs_commas_and_comments_are_read(tmp_path):
     np.testing.assert_array_equal(limit.g, [2e-11, 3e-11])
     path.write_text("1e-9 abc\n")
     with pytest.raises(ObservationError, match="not a table of numbers"):
+        read_limit(path)
+    path.write_bytes("1e-9 2e-11 # arXiv, région exclue\n".encode("latin-1"))
+    with pytest.raises(ObservationError, match=r"Some_Limit.txt is not a text file in UTF-8"):
         read_limit(path)
     path.write_text("1e-9 -1\n")
     with pytest.raises(ObservationError, match="two columns of positive numbers"):

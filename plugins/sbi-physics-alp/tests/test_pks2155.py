@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
-from sbi_physics_alp.pks2155 import CLUSTER, AlpPks2155
+from sbi_physics_alp.pks2155 import CLUSTER, REDSHIFT, AlpPks2155
+from sbi_physics_alp.source import AlpSource
 
 from sbi_physics.errors import ObservationError, OptionError
 
@@ -80,3 +85,42 @@ def test_an_exposure_scales_the_embedded_response_only(gammapy_data):
     np.testing.assert_allclose(ratio, 10.0)
     with pytest.raises(OptionError, match="'hess-pks2155-steady' brings its own"):
         AlpPks2155(response="hess-pks2155-steady", exposure="1 h")
+
+
+@pytest.mark.parametrize("options", [{"b0": 3.0}, {"free": ["b0"]}, {"level": "informed"}])
+def test_another_cluster_is_referred_to_the_general_simulator(options):
+    (name,) = options
+    with pytest.raises(OptionError, match=f"{name} cannot be set; use alp-source, with"):
+        AlpPks2155(**options)
+
+
+def readme_settings():
+    """Options of the command of the README for this source in another cluster."""
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (block,) = (b for b in text.split("```") if "redshift=0.116" in b)
+    words = shlex.split(block.removeprefix("console").replace("$ ", "").replace("\\\n", " "))
+    assert words[:3] == ["sbi-physics", "run", "alp-source"]
+    keep = [i for i, word in enumerate(words) if word in ("--set", "--free")]
+    return [word for i in keep for word in words[i : i + 2]]
+
+
+@pytest.mark.filterwarnings("ignore")  # third parties
+def test_the_settings_of_the_readme_are_this_source(gammapy_data, simulator, capsys):
+    from sbi_physics.cli import main
+
+    with pytest.raises(SystemExit) as left:
+        main(["show", "alp-source", *readme_settings(), "--json"])
+    assert left.value.code == 0
+    record = json.loads(capsys.readouterr().out)
+    shown = {option["name"]: option["value"] for option in record["options"]}
+    names = {option: value for option, value in shown.items() if value is not None}
+    general = AlpSource(
+        **{name: names[name] for name in names if name in AlpSource.Options.model_fields}
+    )
+    assert general.parameters.names == (*simulator.parameters.names, "b0")
+    for own in simulator.parameters:
+        assert general.parameters[own.name].distribution == own.distribution
+    cluster = general.cluster_prior.cluster
+    for field in ("n0", "n2", "beta", "eta", "r_abell", "k_l", "k_h", "q"):
+        assert getattr(cluster, field) == pytest.approx(getattr(CLUSTER, field), rel=1e-4), field
+    assert general.options.redshift == REDSHIFT

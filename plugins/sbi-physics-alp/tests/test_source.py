@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sbi_physics_alp import ebl
 from sbi_physics_alp.ebl import optical_depth
 from sbi_physics_alp.milky_way import NGC1275_DEG
 from sbi_physics_alp.ngc1275 import AlpNgc1275
@@ -58,6 +59,19 @@ def test_redshift_and_background_light_absorb(rng):
         survival = simulator.simulate_latent(simulator.theta("no-alp")[None], rng)["survival"]
         tau = optical_depth(simulator.conversion.energy_gev, 0.3, model)
         np.testing.assert_allclose(survival[0], np.exp(-tau), rtol=1e-6)
+
+
+def test_a_model_that_ebltable_does_not_know_is_named_with_those_it_does():
+    pytest.importorskip("ebltable")
+    with pytest.raises(OptionError, match=r"reads no model 'foo'; as 'ebltable:NAME' .* gilmore,"):
+        AlpSource(ebl="ebltable:foo", **CHEAP)
+
+
+def test_all_models_that_are_said_to_be_known_are_read():
+    pytest.importorskip("ebltable")
+    for name in ebl._EBLTABLE_NAMES.split(", "):
+        tau = ebl.optical_depth([100.0, 1000.0], 0.1, f"ebltable:{name}")
+        assert 0.0 < tau[0] < tau[1] < 2.0, name
 
 
 def test_priors_are_options():
