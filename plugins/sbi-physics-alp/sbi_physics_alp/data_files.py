@@ -5,17 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from sbi_physics import DataFile
+from sbi_physics.errors import ContractError, DataFileError
 
 VARIABLE = "GAMMAPY_DATA"
 """Environment variable that names the folder of gammapy's public data sets."""
 
 
-class MissingDataError(FileNotFoundError):
+NOT_FITS: tuple[type[Exception], ...] = (OSError, EOFError, zipfile.BadZipFile)
+"""What astropy raises where a file is no FITS file: it unpacks zip and gzip files by itself."""
+
+
+class MissingDataError(DataFileError):
     """A data file was not found where it was looked for."""
 
 
@@ -64,12 +73,13 @@ PUBLIC_FILES: dict[str, PublicFile] = {
 """Names that stand for files below $GAMMAPY_DATA."""
 
 
-def locate(name_or_path: str | Path) -> Path:
+def locate(name_or_path: str | Path, names: Iterable[str] = tuple(PUBLIC_FILES)) -> Path:
     """Path of an existing file, given by name or by path.
 
     Args:
         name_or_path: A key of `PUBLIC_FILES`, or a path, in which ~ and environment variables are
             expanded.
+        names: Names accepted where the question comes from, for the error.
 
     Raises:
         MissingDataError: Which file, where it was looked for, and the command that gets it.
@@ -80,8 +90,7 @@ def locate(name_or_path: str | Path) -> Path:
         if path.is_file():
             return path
         raise MissingDataError(
-            f"there is no file {path}. Give the path of a file, or one of the names "
-            f"{', '.join(PUBLIC_FILES)}."
+            f"there is no file {path}. Give the path of a file{_or_one_of(names)}."
         )
     command = f"gammapy download datasets --src {known.dataset}"
     folder = os.environ.get(VARIABLE)
@@ -98,6 +107,27 @@ def locate(name_or_path: str | Path) -> Path:
             f"Get it with `{command} --out {folder}`."
         )
     return path
+
+
+def _or_one_of(names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f", or one of the names {listed}" if listed else ""
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """All arrays of an npz file without pickles, by name.
+
+    Raises:
+        ContractError: If it is no such file.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise TypeError("it holds one array without a name")
+        with loaded as data:
+            return {name: data[name] for name in data.files}
+    except (TypeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ContractError(f"{path} is not an npz file of arrays: {error}") from error
 
 
 def found_files(prefix: str = "") -> list[DataFile]:

@@ -15,7 +15,7 @@ import argparse
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from sbi_physics.errors import ContractError, DataFileError, OptionError, SbiPhysicsError
 from sbi_physics_alp.data_files import cache_folder, keep, locate, sha256
+from sbi_physics_alp.gammapy_response import check_cut, check_offset
 from sbi_physics_alp.on_off import OnOffObservation, from_dataset
 
 PKS2155_DEG = (329.71694, -30.22559)
@@ -82,7 +84,10 @@ def reduce_runs(folder: Path, runs: Sequence[int], reduction: Reduction) -> Any:
         The stacked `SpectrumDatasetOnOff` of gammapy.
 
     Raises:
-        ValueError: If a run is not in the folder.
+        ContractError: If the source is outside the field of a run, no region for the background
+            fits there, or point-like files were made for another region.
+        DataFileError: If the folder has no index files.
+        OptionError: If a run is not in the folder.
     """
     from astropy import units as u
     from astropy.coordinates import SkyCoord
@@ -96,11 +101,16 @@ def reduce_runs(folder: Path, runs: Sequence[int], reduction: Reduction) -> Any:
     from gammapy.maps import MapAxis, RegionGeom
     from regions import CircleSkyRegion
 
+    index_files(folder)
     store = DataStore.from_dir(folder)
     known = set(store.obs_table["OBS_ID"].tolist())
-    missing = [run for run in runs if run not in known]
+    missing = sorted(set(runs) - known)
     if missing or not runs:
-        raise ValueError(f"{folder} has no runs {missing}; it has {sorted(known)}")
+        raise OptionError(
+            f"{folder} has no runs {run_list(missing)}; it has {run_list(known)}"
+            if runs
+            else f"no runs are given; {folder} has {run_list(known)}"
+        )
     disk = CircleSkyRegion(
         SkyCoord(*reduction.target_deg, unit="deg", frame="icrs"), reduction.radius_deg * u.deg
     )
@@ -117,7 +127,10 @@ def reduce_runs(folder: Path, runs: Sequence[int], reduction: Reduction) -> Any:
     background = ReflectedRegionsBackgroundMaker()
     mask = SafeMaskMaker(methods=["aeff-max"], aeff_percent=reduction.aeff_percent)
     reduced = Datasets()
-    for observation in store.get_observations(list(runs), required_irf=["aeff", "edisp"]):
+    observations = store.get_observations(list(runs), required_irf=["aeff", "edisp"])
+    for observation in observations:
+        _check_field(observation, reduction, disk.center)
+    for observation in observations:
         maker = SpectrumDatasetMaker(
             selection=["counts", "exposure", "edisp"],
             containment_correction=(
@@ -128,8 +141,30 @@ def reduce_runs(folder: Path, runs: Sequence[int], reduction: Reduction) -> Any:
             use_region_center=True,
         )
         dataset = maker.run(empty.copy(name=str(observation.obs_id)), observation)
-        reduced.append(mask.run(background.run(dataset, observation), observation))
+        with_off = background.run(dataset, observation)
+        if with_off.counts_off is None:
+            raise ContractError(
+                f"no region for the background fits into run {observation.obs_id}: as far from "
+                f"the pointing direction as the source there is no room for another disk of "
+                f"{reduction.radius_deg:g} deg"
+            )
+        reduced.append(mask.run(with_off, observation))
     return reduced.stack_reduce(name="stacked")
+
+
+def _check_field(observation: Any, reduction: Reduction, source: Any) -> None:
+    """Check that a run covers the source, and with responses made for the region."""
+    where = f"run {observation.obs_id}"
+    separation = observation.get_pointing_icrs(observation.tmid).separation(source)
+    check_offset(observation.aeff, float(separation.deg), where)
+    if not observation.aeff.is_pointlike:
+        return
+    check_cut(observation.rad_max, reduction.radius_deg, where)
+    if reduction.containment_correction:
+        raise ContractError(
+            f"the responses of {where} are point-like: losses outside the disk are in them "
+            f"already, and cannot be corrected for again"
+        )
 
 
 def observe_runs(
@@ -149,7 +184,7 @@ def observe_runs(
     """
     reduction = Reduction() if reduction is None else reduction
     key = {
-        "index": [sha256(locate(folder / name)) for name in _INDEX],
+        "index": [sha256(path) for path in index_files(folder)],
         "runs": list(runs),
         "reduction": asdict(reduction),
         "sub_bins": sub_bins,
@@ -170,6 +205,21 @@ def observe_runs(
 _INDEX = ("obs-index.fits.gz", "hdu-index.fits.gz")
 
 
+def index_files(folder: Path) -> list[Path]:
+    """Paths of the files that list the runs of a folder.
+
+    Raises:
+        DataFileError: If one is missing.
+    """
+    paths = [folder / name for name in _INDEX]
+    for path in paths:
+        if not path.is_file():
+            raise DataFileError(
+                f"there is no {path}; accepted is a folder of runs with {' and '.join(_INDEX)}"
+            )
+    return paths
+
+
 def public_set(name: str, *, sub_bins: int = 1) -> OnOffObservation:
     """Counts, response and background of one of `PUBLIC_SETS`.
 
@@ -182,15 +232,41 @@ def public_set(name: str, *, sub_bins: int = 1) -> OnOffObservation:
 def run_numbers(text: str) -> list[int]:
     """Numbers of a list such as ``47802-47804,47827``.
 
+    Raises:
+        OptionError: If it is no such list.
+
     Example:
         >>> run_numbers("1-3,7")
         [1, 2, 3, 7]
     """
     numbers: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
+        first, _, last = part.strip().partition("-")
+        if not (
+            first.isdecimal() and (last or first).isdecimal() and int(last or first) >= int(first)
+        ):
+            raise OptionError(
+                f"runs {text!r}: {part!r} is no number or increasing range; accepted is a list "
+                f"such as 47802-47804,47827"
+            )
         numbers.extend(range(int(first), int(last or first) + 1))
     return numbers
+
+
+def run_list(numbers: Iterable[int]) -> str:
+    """Numbers as a list with ranges, what `run_numbers` reads.
+
+    Example:
+        >>> run_list([7, 1, 2, 3])
+        '1-3,7'
+    """
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(f"{a}" if a == b else f"{a}-{b}" for a, b in ranges)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -200,7 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     default = Reduction()
     parser.add_argument("folder", type=Path, help="folder with obs-index and hdu-index files")
-    parser.add_argument("--runs", type=run_numbers, required=True, help="such as 1-3,7")
+    parser.add_argument("--runs", required=True, help="such as 1-3,7")
     parser.add_argument(
         "--target", type=float, nargs=2, metavar=("RA", "DEC"), required=True, help="ICRS, deg"
     )
@@ -221,8 +297,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("-o", dest="out", type=Path, required=True, help="npz file to write")
     given = parser.parse_args(arguments)
+    try:
+        found = _reduce_and_save(given)
+    except SbiPhysicsError as error:
+        parser.error(str(error))
+    on, off = int(np.sum(found.n_on)), int(np.sum(found.n_off))
+    parser.exit(0, f"{given.out}: {on} on and {off} off counts in {found.n_on.size} bins\n")
+
+
+def _reduce_and_save(given: argparse.Namespace) -> OnOffObservation:
+    """What the arguments of the command ask for, all of them checked before the work."""
+    runs = run_numbers(given.runs)
+    if not given.out.resolve().parent.is_dir():
+        raise OptionError(f"-o {given.out}: there is no folder {given.out.resolve().parent}")
+    if given.out.suffix != ".npz":
+        raise OptionError(f"-o {given.out}: accepted is the name of an npz file, ending in .npz")
+    right_ascension, declination = given.target
+    if not (0.0 <= right_ascension <= 360.0 and -90.0 <= declination <= 90.0):
+        raise OptionError(
+            f"--target {right_ascension:g} {declination:g} is no direction; accepted is a right "
+            f"ascension of 0 to 360 deg and a declination of -90 to 90 deg"
+        )
+    for name in ("reco", "true"):
+        low, high = getattr(given, f"{name}_tev")
+        if not 0.0 < low < high:
+            raise OptionError(
+                f"--{name}-tev {low:g} {high:g}: accepted are two increasing positive energies"
+            )
+        if getattr(given, f"{name}_bins") < 1:
+            raise OptionError(f"--{name}-bins {getattr(given, f'{name}_bins')}: at least 1")
+    if not 0.0 < given.radius < 90.0:
+        raise OptionError(f"--radius {given.radius:g}: accepted is more than 0 deg")
     reduction = Reduction(
-        target_deg=tuple(given.target),
+        target_deg=(right_ascension, declination),
         radius_deg=given.radius,
         reco_tev=tuple(given.reco_tev),
         reco_bins=given.reco_bins,
@@ -230,10 +337,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         true_bins=given.true_bins,
         containment_correction={"files": None, "yes": True, "no": False}[given.containment],
     )
-    found = observe_runs(given.folder, given.runs, reduction)
+    found = observe_runs(given.folder, runs, reduction)
     found.save(given.out)
-    on, off = int(np.sum(found.n_on)), int(np.sum(found.n_off))
-    parser.exit(0, f"{given.out}: {on} on and {off} off counts in {found.n_on.size} bins\n")
+    return found
 
 
 if __name__ == "__main__":

@@ -13,11 +13,12 @@ import numpy as np
 from scipy.special import xlogy
 
 from sbi_physics import Observable
-from sbi_physics.errors import ContractError, DataFileError, ObservationError
+from sbi_physics.errors import ContractError, ObservationError, OptionError
 from sbi_physics.types import DataArray
-from sbi_physics_alp.data_files import MissingDataError
+from sbi_physics_alp.data_files import locate, public_name
 from sbi_physics_alp.dl3 import PUBLIC_SETS, public_set
-from sbi_physics_alp.observation import check_edges, find, read_arrays, read_counts
+from sbi_physics_alp.observation import check_edges, read_arrays, read_counts
+from sbi_physics_alp.ogip import has_off_spectrum
 from sbi_physics_alp.on_off import OnOffObservation, OnOffResponse, is_on_off_file, read_ogip
 from sbi_physics_alp.response import Response
 
@@ -25,6 +26,9 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 RESIDUAL_FLOOR = -1.15
 """Lowest residual in log10: counts of 7 % of the expected ones, or none."""
+
+ON_OFF_RESPONSES = ("hess-pks2155-steady", *PUBLIC_SETS)
+"""Names of public observations with an off region."""
 
 _TINY = 1e-300  # expected counts of zero where there are none
 _DL3_SUB_BINS = 2  # of 60 bins of true energy a decade
@@ -164,7 +168,7 @@ class OnAndOff:
             DataFileError: If there is no such file.
             ObservationError: If it cannot be read or has another response.
         """
-        file = path if str(path) in PUBLIC_SETS else find(path)
+        file = path if str(path) in PUBLIC_SETS else locate(path, names=())
         if file.suffix == ".npz" and not is_on_off_file(file):
             n_on, n_off, edges = read_arrays(file, ("n_on", "n_off", "edges_gev"))
             if edges is not None:
@@ -172,7 +176,10 @@ class OnAndOff:
             if n_on is None or n_off is None or n_on.shape != n_off.shape:
                 raise ObservationError(f"{file} needs arrays n_on and n_off of one shape")
             return self._stacked(n_on, n_off, file)
-        measured = measured_counts(path, self._sub_bins)
+        try:
+            measured = measured_counts(path, self._sub_bins)
+        except ContractError as error:
+            raise ObservationError(str(error)) from error
         if not measured.instrument.agrees_with(self.instrument):
             raise ObservationError(
                 f"{file} was taken with another response, exposure or background than this "
@@ -194,17 +201,42 @@ def measured_counts(name_or_path: str | Path, sub_bins: int) -> OnOffObservation
         sub_bins: Parts of each true-energy bin of an OGIP file.
 
     Raises:
+        ContractError: If the file has no on and off counts with their response.
         DataFileError: If the files are not there.
     """
     if str(name_or_path) in PUBLIC_SETS:
-        try:
-            return public_set(str(name_or_path), sub_bins=_DL3_SUB_BINS)
-        except MissingDataError as error:
-            raise DataFileError(str(error)) from error
-    file = find(name_or_path)
+        return public_set(str(name_or_path), sub_bins=_DL3_SUB_BINS)
+    file = locate(name_or_path, ON_OFF_RESPONSES)
     if file.suffix == ".npz":
         return OnOffObservation.load(file)
     return read_ogip(file, sub_bins=sub_bins)
+
+
+def measured_response(name_or_path: str, sub_bins: int) -> OnOffResponse:
+    """Response and background of an on-off observation that an option names.
+
+    Args:
+        name_or_path: The option ``response``, see `measured_counts`.
+        sub_bins: Parts of each true-energy bin of an OGIP file.
+
+    Raises:
+        DataFileError: If the files are not there.
+        OptionError: If the file is no such observation.
+    """
+    try:
+        return measured_counts(name_or_path, sub_bins).instrument
+    except ContractError as error:
+        raise OptionError(f"response={name_or_path!r}: {error}") from error
+
+
+def carried_response(path: Path) -> str | None:
+    """Value of an option ``response`` for the response that a file of on and off counts carries.
+
+    Args:
+        path: An observation file; None is returned if it holds counts alone.
+    """
+    has_off = is_on_off_file(path) if path.suffix == ".npz" else has_off_spectrum(path)
+    return (public_name(path) or str(path.resolve())) if has_off else None
 
 
 def _spectrum(

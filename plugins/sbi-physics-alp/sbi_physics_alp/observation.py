@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sbi_physics.errors import DataFileError, ObservationError
-from sbi_physics_alp.data_files import MissingDataError, locate
+from sbi_physics.errors import ContractError, ObservationError
+from sbi_physics_alp.data_files import NOT_FITS, load_arrays, locate
+from sbi_physics_alp.ogip import inspect_spectrum
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -20,14 +22,15 @@ def read_counts(path: str | Path, edges_gev: Array) -> Array:
 
     Args:
         path: An npz file with an array ``counts`` and, to be checked, ``edges_gev``; or an OGIP
-            spectrum (FITS), which needs gammapy.
+            spectrum (FITS) without off spectrum and masked bins, whose own response is not used,
+            which a warning says.
         edges_gev: Energy edges that the counts must have, in GeV, shape (n_bins + 1,).
 
     Raises:
         DataFileError: If there is no such file.
         ObservationError: If it cannot be read or has other bins.
     """
-    file = find(path)
+    file = locate(path, names=())
     counts, edges = _read_npz(file) if file.suffix == ".npz" else _read_ogip(file)
     if edges is not None:
         check_edges(file, edges, edges_gev)
@@ -36,18 +39,6 @@ def read_counts(path: str | Path, edges_gev: Array) -> Array:
             f"{file} holds counts of shape {counts.shape}; expected ({edges_gev.size - 1},)"
         )
     return counts
-
-
-def find(path: str | Path) -> Path:
-    """Path of an existing file.
-
-    Raises:
-        DataFileError: If there is no such file.
-    """
-    try:
-        return locate(path)
-    except MissingDataError as error:
-        raise DataFileError(str(error)) from error
 
 
 def check_edges(file: Path, edges: Array, expected: Array) -> None:
@@ -72,17 +63,16 @@ def read_arrays(file: Path, names: tuple[str, ...]) -> list[Array | None]:
         ObservationError: If it is no npz file, or lacks the first array.
     """
     try:
-        with np.load(file, allow_pickle=False) as data:
-            if names[0] not in data.files:
-                raise ObservationError(f"{file} has no array {names[0]!r}; it has {data.files}")
-            return [
-                np.asarray(data[name], dtype=np.float64) if name in data.files else None
-                for name in names
-            ]
-    except (ValueError, OSError) as error:
-        if isinstance(error, ObservationError):
-            raise
-        raise ObservationError(f"{file} is not an npz file of arrays: {error}") from error
+        data = load_arrays(file)
+        if names[0] not in data:
+            raise ObservationError(f"{file} has no array {names[0]!r}; it has {list(data)}")
+        return [
+            np.asarray(data[name], dtype=np.float64) if name in data else None for name in names
+        ]
+    except ObservationError:
+        raise
+    except ValueError as error:  # of the file, or of values that are no numbers
+        raise ObservationError(str(error)) from error
 
 
 def _read_npz(file: Path) -> tuple[Array, Array | None]:
@@ -92,8 +82,31 @@ def _read_npz(file: Path) -> tuple[Array, Array | None]:
 
 
 def _read_ogip(file: Path) -> tuple[Array, Array]:
-    from gammapy.datasets import SpectrumDatasetOnOff
+    from gammapy.maps import RegionNDMap
 
-    dataset = SpectrumDatasetOnOff.read(file)
-    edges = dataset.counts.geom.axes["energy"].edges.to_value("GeV")
-    return np.asarray(dataset.counts.data.reshape(-1), dtype=np.float64), edges
+    try:
+        spectrum = inspect_spectrum(file)
+    except ContractError as error:
+        raise ObservationError(str(error)) from error
+    off = spectrum.named.get("BACKFILE")
+    lost = [f"off counts (BACKFILE={off!r})"] if off else []
+    if spectrum.masked:
+        lost.append(f"masked bins (QUALITY): {list(spectrum.masked)}")
+    if lost:
+        raise ObservationError(
+            f"{file} has {' and '.join(lost)}, for which counts over a known background have no "
+            f"place. Analyse it with alp-source and background=off, which takes its response, "
+            f"background and mask; or give the counts alone, as array 'counts' of an npz file"
+        )
+    if spectrum.named:
+        warnings.warn(
+            f"{file} names a response of its own ({', '.join(spectrum.named)}), which is not "
+            f"used: its counts are taken as measured with the simulator's response",
+            stacklevel=2,
+        )
+    try:
+        counts = RegionNDMap.read(file, format="ogip")
+    except (*NOT_FITS, KeyError, ValueError) as error:
+        raise ObservationError(f"gammapy cannot read {file}: {error}") from error
+    edges = counts.geom.axes["energy"].edges.to_value("GeV")
+    return np.asarray(counts.data.reshape(-1), dtype=np.float64), edges

@@ -16,6 +16,9 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr
 
+from sbi_physics.errors import ContractError
+from sbi_physics_alp.data_files import NOT_FITS, load_arrays
+from sbi_physics_alp.ogip import inspect_spectrum
 from sbi_physics_alp.response import Response
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -102,45 +105,61 @@ class OnOffObservation:
 
     @classmethod
     def load(cls, path: str | Path) -> OnOffObservation:
-        """Read a file written by `save`."""
-        with np.load(path, allow_pickle=False) as data:
-            if "on_off_format" not in data or int(data["on_off_format"]) != FORMAT:
-                raise ValueError(f"{path} is not an on-off observation of format {FORMAT}")
-            response = Response(
-                data["matrix"],
-                data["alpha"] * data["off_counts"],
-                data["edges_gev"],
-                data["true_edges_gev"],
-                float(data["livetime_s"]),
-                json.loads(str(data["metadata"])),
+        """Read a file written by `save`.
+
+        Raises:
+            ContractError: If it is another file.
+        """
+        data = load_arrays(Path(path))
+        if "on_off_format" not in data or data["on_off_format"] != FORMAT:
+            raise ContractError(
+                f"{path} is not an on-off observation of format {FORMAT}, which `python -m "
+                f"sbi_physics_alp.dl3` writes; it has the arrays {sorted(data)}"
             )
-            instrument = OnOffResponse(response, data["alpha"], data["off_counts"])
-            return cls(data["n_on"], data["n_off"], instrument)
+        response = Response(
+            data["matrix"],
+            data["alpha"] * data["off_counts"],
+            data["edges_gev"],
+            data["true_edges_gev"],
+            float(data["livetime_s"]),
+            json.loads(str(data["metadata"])),
+        )
+        instrument = OnOffResponse(response, data["alpha"], data["off_counts"])
+        return cls(data["n_on"], data["n_off"], instrument)
 
 
 def is_on_off_file(path: Path) -> bool:
     """Whether an npz file was written by `OnOffObservation.save`."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            return "on_off_format" in data.files
-    except (OSError, ValueError):
+        return "on_off_format" in load_arrays(path)
+    except ContractError:
         return False
 
 
 def read_ogip(path: Path, *, sub_bins: int = 16) -> OnOffObservation:
     """Read an OGIP spectrum (PHA file with its BKG, ARF and RMF files) with gammapy.
 
-    Bins outside the file's quality mask are dropped. ALP spectra oscillate within the file's bins
-    of true energy, so each is divided; all parts keep the area and migration of the whole.
+    Bins at both ends that the file's quality mask leaves out are dropped. ALP spectra oscillate
+    within the file's bins of true energy, so each is divided; all parts keep the area and
+    migration of the whole.
 
     Args:
         path: The PHA file.
         sub_bins: Parts of each true-energy bin.
+
+    Raises:
+        ContractError: If it is no such file, does not name the others, or its mask has gaps.
+        DataFileError: If a file that it names is missing.
     """
     from gammapy.datasets import SpectrumDatasetOnOff
 
-    dataset = SpectrumDatasetOnOff.read(path)
-    return from_dataset(dataset, sub_bins=sub_bins, metadata={"file": Path(path).name})
+    path = Path(path)
+    inspect_spectrum(path).check_on_off()
+    try:
+        dataset = SpectrumDatasetOnOff.read(path, name=path.name)
+    except (*NOT_FITS, KeyError, ValueError) as error:
+        raise ContractError(f"gammapy cannot read {path} or a file it names: {error}") from error
+    return from_dataset(dataset, sub_bins=sub_bins, metadata={"file": path.name})
 
 
 def from_dataset(
@@ -149,20 +168,17 @@ def from_dataset(
     """Take counts and response out of a `SpectrumDatasetOnOff` of gammapy.
 
     Args:
-        dataset: The dataset; bins outside its quality mask are dropped.
+        dataset: The dataset; bins at both ends outside its quality mask are dropped.
         sub_bins: Parts of each true-energy bin, which keep the area and migration of the whole.
         metadata: Where the numbers come from; values that JSON can hold.
 
     Raises:
-        ValueError: If the bins that may be used are not one range.
+        ContractError: If the bins that may be used are not one range, or have no off region.
     """
     axis = dataset.counts.geom.axes["energy"]
-    safe = np.flatnonzero(dataset.mask_safe.data.reshape(-1))
-    if safe.size == 0 or safe.size != safe[-1] - safe[0] + 1:
-        raise ValueError(
-            f"the bins of {dataset.name} that may be used are not one range: {safe.tolist()}"
-        )
-    used = slice(int(safe[0]), int(safe[-1]) + 1)
+    used = _used_range(
+        dataset.mask_safe.data.reshape(-1), axis.edges.to_value("GeV"), dataset.name
+    )
     exposure = dataset.exposure.quantity.to_value("cm2 s").reshape(-1)
     migration = dataset.edisp.get_edisp_kernel(energy_axis=axis).pdf_matrix[:, used]
     true_edges = dataset.exposure.geom.axes["energy_true"].edges.to_value("GeV")
@@ -170,6 +186,11 @@ def from_dataset(
         np.asarray(a.data.reshape(-1)[used], dtype=np.float64)
         for a in (dataset.counts, dataset.counts_off, dataset.alpha)
     )
+    if not (np.isfinite(alpha) & (alpha > 0)).all():
+        raise ContractError(
+            f"{dataset.name} has no off region in bins {np.flatnonzero(~(alpha > 0)).tolist()}: "
+            f"the acceptance (BACKSCAL) of the on and of the off region must be positive"
+        )
     response = Response(
         matrix=np.repeat((exposure[:, None] * migration).T, sub_bins, axis=1),
         background=alpha * n_off,
@@ -179,6 +200,27 @@ def from_dataset(
         metadata={**(metadata or {}), "sub_bins": sub_bins},
     )
     return OnOffObservation(n_on, n_off, OnOffResponse(response, alpha, n_off))
+
+
+def _used_range(safe: np.ndarray[Any, np.dtype[np.bool_]], edges_gev: Array, name: str) -> slice:
+    """The one range of bins that may be used.
+
+    A masked bin in between would leave a hole in the energy axis, which neither responses nor
+    observables have.
+    """
+    inside = np.flatnonzero(safe)
+    if inside.size == 0:
+        raise ContractError(f"{name} has no bin that may be used: QUALITY masks all {safe.size}")
+    used = slice(int(inside[0]), int(inside[-1]) + 1)
+    gaps = np.flatnonzero(~safe[used]) + used.start
+    if gaps.size:
+        listed = ", ".join(f"{i} ({edges_gev[i]:g} - {edges_gev[i + 1]:g} GeV)" for i in gaps)
+        raise ContractError(
+            f"{name} has masked bins (QUALITY) between bins that may be used: {listed}, counted "
+            f"from 0. Accepted is one range of bins, masked at its ends only; mask all bins below "
+            f"or above as well, or join the masked ones with their neighbours"
+        )
+    return used
 
 
 def divide_bins(edges: Array, parts: int) -> Array:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from sbi_physics import (
     DataFile,
@@ -28,16 +28,18 @@ from sbi_physics import (
 from sbi_physics.errors import OptionError
 from sbi_physics.types import FloatArray
 from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator, ConversionOptions
-from sbi_physics_alp.data_files import found_files, public_name
+from sbi_physics_alp.data_files import found_files
 from sbi_physics_alp.field import Cluster
-from sbi_physics_alp.instruments import OnAndOff, measured_counts
-from sbi_physics_alp.levels import VARIED, ClusterPrior
-from sbi_physics_alp.on_off import (
-    OnOffResponse,
-    hess_like_response,
-    is_on_off_file,
+from sbi_physics_alp.instruments import (
+    ON_OFF_RESPONSES,
+    OnAndOff,
+    carried_response,
+    measured_response,
 )
+from sbi_physics_alp.levels import VARIED, ClusterPrior
+from sbi_physics_alp.on_off import OnOffResponse, hess_like_response
 from sbi_physics_alp.quantities import Exposure, to_value
+from sbi_physics_alp.response_options import check_response_name
 from sbi_physics_alp.spectrum import bin_fluxes, log_parabola
 
 REDSHIFT = 0.116
@@ -93,6 +95,11 @@ class AlpPks2155Options(ConversionOptions):
                 "('Other sources')"
             )
         return values
+
+    @field_validator("response")
+    @classmethod
+    def _names_a_response(cls, response: str) -> str:
+        return check_response_name(response, ("embedded", *ON_OFF_RESPONSES))
 
 
 class AlpPks2155(AlpSimulator):
@@ -173,10 +180,9 @@ class AlpPks2155(AlpSimulator):
 
     @classmethod
     def observation_options(cls, path: Path) -> Mapping[str, Any]:
-        """An OGIP spectrum is analysed with the response and background it carries."""
-        if path.suffix == ".npz" and not is_on_off_file(path):
-            return {}
-        return {"response": public_name(path) or str(path.resolve())}
+        """Counts with an off region are analysed with the response and background they carry."""
+        carried = carried_response(path)
+        return {} if carried is None else {"response": carried}
 
 
 def _instrument(options: AlpPks2155Options) -> OnOffResponse:
@@ -186,4 +192,4 @@ def _instrument(options: AlpPks2155Options) -> OnOffResponse:
         raise OptionError(
             f"exposure={options.exposure!r} cannot be set: {options.response!r} brings its own"
         )
-    return measured_counts(options.response, options.sub_bins).instrument
+    return measured_response(options.response, options.sub_bins)

@@ -44,3 +44,5 @@ def _quantity(low: str, high: str, unit: str) -> AfterValidator:
 
 Exposure = Annotated[str, _quantity("1 min", "10000 h", "h")]
 Energy = Annotated[str, _quantity("5 GeV", "200 TeV", "GeV")]
+OnRadius = Annotated[str, _quantity("0.01 deg", "1 deg", "deg")]
+Offset = Annotated[str, _quantity("0 deg", "10 deg", "deg")]

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from sbi_physics.errors import ContractError
+from sbi_physics_alp.data_files import load_arrays
+
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 FORMAT = 1
@@ -108,18 +111,30 @@ class Response:
 
     @classmethod
     def load(cls, path: str | Path) -> Response:
-        """Read a file written by `save`."""
-        with np.load(path, allow_pickle=False) as data:
-            if "format" not in data or int(data["format"]) != FORMAT:
-                raise ValueError(f"{path} is not a response file of format {FORMAT}")
-            return cls(
-                data["matrix"],
-                data["background"],
-                data["reco_edges_gev"],
-                data["true_edges_gev"],
-                float(data["livetime_s"]),
-                json.loads(str(data["metadata"])),
+        """Read a file written by `save`.
+
+        Raises:
+            ContractError: If it is another file.
+        """
+        data = load_arrays(Path(path))
+        if "on_off_format" in data:
+            raise ContractError(
+                f"{path} was written by `python -m sbi_physics_alp.dl3` and has off counts, no "
+                f"known background; alp-source takes it with background=off, and alp-pks2155 does"
             )
+        if "format" not in data or data["format"] != FORMAT:
+            raise ContractError(
+                f"{path} is not a response file of format {FORMAT}, which `Response.save` writes; "
+                f"it has the arrays {sorted(data)}"
+            )
+        return cls(
+            data["matrix"],
+            data["background"],
+            data["reco_edges_gev"],
+            data["true_edges_gev"],
+            float(data["livetime_s"]),
+            json.loads(str(data["metadata"])),
+        )
 
 
 def true_energy_edges(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -22,12 +23,24 @@ from sbi_physics_alp.alp_simulator import BUDGETS, COUPLING, MASS, AlpSimulator
 from sbi_physics_alp.cells import Cells
 from sbi_physics_alp.data_files import MissingDataError, found_files
 from sbi_physics_alp.ebl import optical_depth
-from sbi_physics_alp.embedded import EMBEDDED
 from sbi_physics_alp.field import Cluster
-from sbi_physics_alp.instruments import Counts, OnAndOff, measured_counts
+from sbi_physics_alp.instruments import (
+    ON_OFF_RESPONSES,
+    Counts,
+    OnAndOff,
+    carried_response,
+    measured_response,
+)
 from sbi_physics_alp.milky_way import galactic_cells
 from sbi_physics_alp.quantities import Energy, to_value
-from sbi_physics_alp.response_options import ResponseOptions, known_response
+from sbi_physics_alp.response_options import (
+    MADE_WITH,
+    RESPONSES,
+    ResponseOptions,
+    changed_options,
+    check_response_name,
+    known_response,
+)
 from sbi_physics_alp.spectrum import bin_fluxes, cutoff_power_law, log_parabola
 
 Range = tuple[float, float]
@@ -76,7 +89,9 @@ class AlpSourceOptions(ResponseOptions):
         "known",
         description="'known': counts of the on region over the response's background; 'off': "
         "counts of an on and an off region, where `response` is an OGIP spectrum, an npz file "
-        "written by `python -m sbi_physics_alp.dl3`, or a name that alp-pks2155 knows.",
+        "written by `python -m sbi_physics_alp.dl3`, or one of "
+        f"{', '.join(map(repr, ON_OFF_RESPONSES))}; an --observation that has off counts brings "
+        "both.",
     )
     sub_bins: int = Field(
         16, ge=1, le=100, description="Parts of each true-energy bin of an OGIP file, 1 to 100."
@@ -104,20 +119,22 @@ class AlpSourceOptions(ResponseOptions):
 
     @model_validator(mode="after")
     def _instrument_fits(self) -> AlpSourceOptions:
-        if self.background == "off" and self.response in EMBEDDED:
+        off = self.background == "off"
+        try:
+            check_response_name(self.response, ON_OFF_RESPONSES if off else RESPONSES)
+        except ValueError as error:
+            what = "with an off region, which observations with off counts bring" if off else ""
             raise ValueError(
-                "background 'off' needs a response with an off region: an OGIP spectrum, an npz "
-                "file of dl3, or one of hess-pks2155-steady, hess-dl3-pks2155-flare"
-            )
+                f"background {self.background!r} needs a response {what or 'without one'}; got "
+                f"response={self.response!r}, {error}"
+            ) from error
         return self
 
     @field_validator("response")
     @classmethod
     def _names_a_response(cls, response: str) -> str:
-        """Names of on-off observations are known as well."""
-        if response.startswith("hess-"):
-            return response
-        return super()._names_a_response(response)
+        """Which names are known depends on ``background``, see `_instrument_fits`."""
+        return response
 
 
 class AlpSource(AlpSimulator):
@@ -214,6 +231,12 @@ class AlpSource(AlpSimulator):
     def data_files(cls) -> Sequence[DataFile]:
         return found_files()
 
+    @classmethod
+    def observation_options(cls, path: Path) -> Mapping[str, Any]:
+        """Counts with an off region are analysed with the response and background they carry."""
+        carried = carried_response(path)
+        return {} if carried is None else {"response": carried, "background": "off"}
+
     def _points(self) -> Mapping[str, Mapping[str, float]]:
         """The middle of the prior with and without conversion."""
         space = self.parameters
@@ -226,8 +249,13 @@ class AlpSource(AlpSimulator):
 def _instrument(options: AlpSourceOptions) -> Counts | OnAndOff:
     if options.background == "known":
         return Counts(known_response(options))
-    measured = measured_counts(options.response, options.sub_bins)
-    return OnAndOff(measured.instrument, sub_bins=options.sub_bins)
+    instrument = measured_response(options.response, options.sub_bins)
+    unused = changed_options(options, ("exposure", *MADE_WITH))
+    if unused:
+        raise OptionError(
+            f"{', '.join(unused)} cannot be set: {options.response!r} brings its own"
+        )
+    return OnAndOff(instrument, sub_bins=options.sub_bins)
 
 
 def _galaxy(options: AlpSourceOptions) -> Cells | None:

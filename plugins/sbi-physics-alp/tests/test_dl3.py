@@ -15,7 +15,7 @@ from sbi_physics_alp.pks2155 import AlpPks2155
 from scipy.optimize import minimize
 from scipy.special import xlogy
 
-from sbi_physics.errors import DataFileError, ObservationError
+from sbi_physics.errors import ContractError, DataFileError, ObservationError, OptionError
 
 # gammapy and astropy warn about units and deprecations that are theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -133,8 +133,44 @@ def test_reduced_runs_are_kept_saved_and_read(runs, monkeypatch, tmp_path):
 
 
 def test_an_unknown_run_is_named(runs):
-    with pytest.raises(ValueError, match=r"has no runs \[1\]; it has \[20136, 20137"):
-        reduce_runs(runs, [47802, 1], Reduction())
+    with pytest.raises(OptionError, match=r"has no runs 1,3-4; it has 20136-20137,"):
+        reduce_runs(runs, [47802, 1, 4, 3], Reduction())
+
+
+def test_a_target_outside_the_field_is_refused_at_once(runs, monkeypatch):
+    monkeypatch.setattr("gammapy.makers.SpectrumDatasetMaker.run", None)  # would fail
+    where = r"the source is \d+\.?\d* deg from the pointing direction; run 47802 covers offsets up"
+    with pytest.raises(ContractError, match=where + r" to 2\.5 deg"):
+        reduce_runs(runs, [47802], Reduction(target_deg=(10.0, 80.0)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"runs": "abc"},
+            "runs 'abc': 'abc' is no number or increasing range; accepted is a list",
+        ),
+        ({"runs": "3-1"}, "'3-1' is no number"),
+        ({"runs": "1,,2"}, "'' is no number"),
+        ({}, "obs-index.fits.gz; accepted is a folder of runs with"),
+        ({"out": "/no/such/out.npz"}, "-o /no/such/out.npz: there is no folder /no/such"),
+        ({"out": "out.fits"}, "accepted is the name of an npz file"),
+        ({"target": ("400", "0")}, "--target 400 0 is no direction"),
+        ({"target": ("10", "-91")}, "a declination of -90 to 90 deg"),
+        ({"reco": ("5", "1")}, "--reco-tev 5 1: accepted are two increasing positive energies"),
+        ({"radius": "0"}, "--radius 0: accepted is more than 0 deg"),
+    ],
+)
+def test_wrong_arguments_are_refused_with_what_is_accepted(tmp_path, capsys, arguments, message):
+    given = {"runs": "1", "out": str(tmp_path / "out.npz"), "target": ("10", "80"), **arguments}
+    command = [str(tmp_path), "--runs", given["runs"], "--target", *given["target"]]
+    command += ["-o", given["out"], "--reco-tev", *given.get("reco", ("0.1", "20"))]
+    command += ["--radius", given.get("radius", "0.11")]
+    with pytest.raises(SystemExit) as stopped:
+        dl3.main(command)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -184,4 +220,6 @@ def test_the_command_writes_a_file_for_simulators(runs, tmp_path):
 
 
 def test_lists_of_runs():
-    assert dl3.run_numbers("47802-47804,47827") == [47802, 47803, 47804, 47827]
+    numbers = [47802, 47803, 47804, 47827]
+    assert dl3.run_numbers("47802-47804,47827") == numbers
+    assert dl3.run_list(numbers) == "47802-47804,47827"

@@ -110,3 +110,33 @@ def test_priors_are_options():
 def test_a_wrong_option_is_refused_with_what_is_accepted(options, error, message):
     with pytest.raises(error, match=message):
         AlpSource(**CHEAP, **options)
+
+
+@pytest.mark.parametrize(
+    ("simulator", "options", "message"),
+    [
+        (
+            AlpPks2155,
+            {"response": "hess-dl3"},
+            r"path or one of embedded, hess-pks2155-steady, hess-dl3-pks2155-flare, hess-dl3-\S*, "
+            r"hess-dl3-pks2155-all; did you mean 'hess-dl3",
+        ),
+        (
+            AlpSource,
+            {"response": "hess-pks2155-stady", "background": "off"},
+            r"one of hess-pks2155-steady, .*; did you mean 'hess-pks2155-steady'",
+        ),
+        (
+            AlpSource,
+            {"response": "hess-foo"},
+            r"'known' needs .*'hess-foo', .*one of embedded, emb",
+        ),
+        (AlpSource, {"response": "hess-pks2155-steady"}, r"one of embedded, embedded-south, cta-"),
+        (AlpNgc1275, {"response": "cta-prod5-north"}, r"did you mean 'cta-prod5-north-20deg-50h'"),
+    ],
+)
+def test_a_response_that_is_not_known_here_is_refused_with_those_that_are(
+    simulator, options, message
+):
+    with pytest.raises(OptionError, match=message):
+        simulator(**options)
