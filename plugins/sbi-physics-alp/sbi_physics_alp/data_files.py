@@ -23,6 +23,9 @@ VARIABLE = "GAMMAPY_DATA"
 NOT_FITS: tuple[type[Exception], ...] = (OSError, EOFError, zipfile.BadZipFile)
 """What astropy raises where a file is no FITS file: it unpacks zip and gzip files by itself."""
 
+NOT_READ: tuple[type[Exception], ...] = (*NOT_FITS, KeyError, ValueError)
+"""The same, or what gammapy raises where a table lacks what it reads."""
+
 
 class MissingDataError(DataFileError):
     """A data file was not found where it was looked for."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sbi_physics.errors import ContractError, ObservationError
-from sbi_physics_alp.data_files import NOT_FITS, load_arrays, locate
+from sbi_physics_alp.data_files import NOT_READ, load_arrays, locate
 from sbi_physics_alp.ogip import inspect_spectrum
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -106,7 +106,7 @@ def _read_ogip(file: Path) -> tuple[Array, Array]:
         )
     try:
         counts = RegionNDMap.read(file, format="ogip")
-    except (*NOT_FITS, KeyError, ValueError) as error:
+    except NOT_READ as error:
         raise ObservationError(f"gammapy cannot read {file}: {error}") from error
     edges = counts.geom.axes["energy"].edges.to_value("GeV")
     return np.asarray(counts.data.reshape(-1), dtype=np.float64), edges

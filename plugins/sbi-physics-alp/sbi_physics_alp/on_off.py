@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from sbi_physics.errors import ContractError
-from sbi_physics_alp.data_files import NOT_FITS, load_arrays
+from sbi_physics_alp.data_files import NOT_READ, load_arrays
 from sbi_physics_alp.ogip import inspect_spectrum
 from sbi_physics_alp.response import Response
 
@@ -157,7 +157,7 @@ def read_ogip(path: Path, *, sub_bins: int = 16) -> OnOffObservation:
     inspect_spectrum(path).check_on_off()
     try:
         dataset = SpectrumDatasetOnOff.read(path, name=path.name)
-    except (*NOT_FITS, KeyError, ValueError) as error:
+    except NOT_READ as error:
         raise ContractError(f"gammapy cannot read {path} or a file it names: {error}") from error
     return from_dataset(dataset, sub_bins=sub_bins, metadata={"file": path.name})
 
