@@ -7,7 +7,7 @@ A run file names a simulator and an engine; every other field has a default::
     engine: sbi-npe
     budget: quick
     infer: [m_a, g]
-    fix: {b0: 10}
+    fix: {index: 2.1}
     seed: 1
 
 A study writes the *resolved* form, in which nothing is left to a default, into its run directory.
