@@ -37,11 +37,8 @@ def gaussian_case(
     *,
     width: float = 1.0,
     bias: tuple[float, float] = (0.0, 0.0),
-    is_prior: bool = False,
     correlation: float = 1.0,
 ) -> Case:
-    if is_prior:
-        return Case(known_answers.known_case("prior", n, rng))
     exact = known_answers.gaussian(n, rng)
     shifted = known_answers.shifted(exact, *bias)
     return Case(known_answers.correlated(known_answers.scaled(shifted, width), correlation))

@@ -5,7 +5,8 @@ Bad input is refused here, before anything is simulated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,9 @@ def observe(
             raise DataFileError(
                 f"the observation {str(path)!r} does not exist (current folder: {Path.cwd()})"
             )
-        x = simulator.observable.check(_read(simulator, path), f"{path}")
+        with _reading(simulator.name, path):
+            read = simulator.read_observation(path)
+        x = simulator.observable.check(read, f"{path}")
         return Observed(x[0], str(path), None)
     rng = generator(seed, "observation")
     if fiducial is not None:
@@ -213,7 +216,9 @@ def make_simulator(config: RunConfig) -> Simulator:
     if config.observation is not None:
         path = expand_path(config.observation, "observation")
         if path.exists():
-            implied = _implied_options(config, path)
+            with _reading(config.simulator, path):
+                found = registry.simulator_class(config.simulator)
+                implied = found.observation_options(path)
     return build_simulator(config.simulator, {**implied, **config.options})
 
 
@@ -230,32 +235,19 @@ def build_simulator(name: str, options: Mapping[str, Any]) -> Simulator:
     return made
 
 
-def _implied_options(config: RunConfig, path: Path) -> Mapping[str, object]:
-    """What an observation file says about the simulator's options."""
-    simulator = registry.simulator_class(config.simulator)
+@contextlib.contextmanager
+def _reading(name: str, path: Path) -> Iterator[None]:
+    """Say which file it was when a simulator fails on an observation unprepared."""
     try:
-        return simulator.observation_options(path)
+        yield
     except SbiPhysicsError:
         raise
     except BUILD_ERRORS as error:
-        raise _unreadable(simulator.name, path, error) from error
-
-
-def _read(simulator: Simulator, path: Path) -> DataArray:
-    try:
-        return simulator.read_observation(path)
-    except SbiPhysicsError:
-        raise
-    except BUILD_ERRORS as error:
-        raise _unreadable(simulator.name, path, error) from error
-
-
-def _unreadable(name: str, path: Path, error: Exception) -> ObservationError:
-    return ObservationError(
-        f"simulator {name!r} cannot read the observation {str(path)!r}: "
-        f"{type(error).__name__}: {error}. If the file is right, this is a bug in the simulator: "
-        "--debug shows where"
-    )
+        raise ObservationError(
+            f"simulator {name!r} cannot read the observation {str(path)!r}: "
+            f"{type(error).__name__}: {error}. If the file is right, this is a bug in the "
+            "simulator: --debug shows where"
+        ) from error
 
 
 def refuse_options(simulator: Simulator, names: Iterable[str]) -> None:
