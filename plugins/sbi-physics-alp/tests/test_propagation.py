@@ -235,7 +235,8 @@ def test_threads_get_simulations_of_the_same_cost():
     for threads in (1, 2, 3, 5):
         order = kernels._fair_order(cost, threads)
         np.testing.assert_array_equal(np.sort(order), np.arange(64))
-        # Runs as threads get them: equal numbers, the first ones one longer.
+        # Runs as threads get them: equal numbers, the first ones one longer. Dealt in one
+        # direction they would differ by 0.6 to 0.9 of the dearest simulation.
         runs = [cost[part].sum() for part in np.array_split(order, threads)]
         assert max(runs) - min(runs) <= 0.5 * cost.max()
 
