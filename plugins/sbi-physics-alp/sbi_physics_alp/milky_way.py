@@ -7,9 +7,11 @@ Other directions and models are computed by gammaALPs, an optional dependency.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -68,19 +70,29 @@ def galactic_cells(
 
 def _from_gammaalps(ra_deg: float, dec_deg: float, model: str, n_e_cm3: float | None) -> Cells:
     try:
-        with _old_name_in_scipy():
-            from gammaALPs.base.environs import MixGMF
-            from gammaALPs.core import ALP, Source
+        core, environs = import_gammaalps()
     except ImportError as error:
         raise ImportError(
             "the Milky Way in other directions than NGC 1275 needs the package gammaALPs: "
             "pip install gammaALPs"
         ) from error
-    source = Source(z=0.01, ra=ra_deg, dec=dec_deg)
-    galaxy = MixGMF(ALP(1.0, 1.0), source, EGeV=np.array([100.0]), model=model)
+    source = core.Source(z=0.01, ra=ra_deg, dec=dec_deg)
+    galaxy = environs.MixGMF(core.ALP(1.0, 1.0), source, EGeV=np.array([100.0]), model=model)
     b, length = np.asarray(galaxy.B).ravel(), np.asarray(galaxy.dL)
     density = np.broadcast_to(galaxy.nel if n_e_cm3 is None else n_e_cm3, b.shape)
     return Domains(b, np.asarray(galaxy.psin).ravel(), density, length).to_cells()
+
+
+def import_gammaalps() -> tuple[ModuleType, ModuleType]:
+    """Return the modules `core` and `base.environs` of gammaALPs.
+
+    Raises:
+        ImportError: If gammaALPs is not installed.
+    """
+    with _old_name_in_scipy(), _without_git():
+        from gammaALPs import core
+        from gammaALPs.base import environs
+    return core, environs
 
 
 @contextmanager
@@ -96,3 +108,17 @@ def _old_name_in_scipy() -> Iterator[None]:
     finally:
         if missing:
             del scipy.integrate.simps
+
+
+@contextmanager
+def _without_git() -> Iterator[None]:
+    """GammaALPs asks git for its version, and leaves that process and its pipe behind."""
+    path = os.environ.get("PATH")
+    os.environ["PATH"] = ""
+    try:
+        yield
+    finally:
+        if path is None:
+            del os.environ["PATH"]
+        else:
+            os.environ["PATH"] = path

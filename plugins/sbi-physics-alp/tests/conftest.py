@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sbi_physics_alp.milky_way import import_gammaalps
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +23,16 @@ def reference():
         pytest.skip(f"no reference data at {path}")
     with np.load(path, allow_pickle=False) as data:
         return {name: data[name] for name in data.files}
+
+
+@pytest.fixture(scope="session")
+def gammaalps():
+    """gammaALPs, run here; whoever tests with it takes it from here."""
+    if importlib.util.find_spec("gammaALPs") is None:
+        pytest.skip("gammaALPs, the code compared with, is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_gammaalps()[0]
 
 
 @pytest.fixture

@@ -18,21 +18,6 @@ CLUSTER = {
 }
 
 
-@pytest.fixture(scope="module")
-def gammaalps():
-    import scipy.integrate
-
-    pytest.importorskip("gammaALPs", reason="gammaALPs is the code compared with")
-    added = not hasattr(scipy.integrate, "simps")
-    if added:  # gammaALPs 0.4 imports the old name
-        scipy.integrate.simps = scipy.integrate.simpson
-    from gammaALPs import core
-
-    yield core
-    if added:
-        del scipy.integrate.simps
-
-
 def chain(core, m, g, *modules):
     source = core.Source(z=REDSHIFT, ra=NGC1275_DEG[0], dec=NGC1275_DEG[1])
     unpolarised = np.diag([0.5, 0.5, 0.0]).astype(complex)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import numpy as np
 import pytest
 from sbi_physics_alp.data_files import MissingDataError
@@ -94,8 +99,7 @@ def test_an_unknown_or_missing_model_is_explained(monkeypatch, tmp_path):
         optical_depth(100.0, 0.1, "franceschini")
 
 
-def test_other_directions_come_from_gammaalps():
-    pytest.importorskip("gammaALPs")
+def test_other_directions_come_from_gammaalps(gammaalps):
     same = _from_gammaalps(*NGC1275_DEG, "jansson12", None)
     ours = milky_way_cells()
     np.testing.assert_allclose(same.b_x, ours.b_x, rtol=0, atol=1e-5)
@@ -105,6 +109,27 @@ def test_other_directions_come_from_gammaalps():
     assert np.hypot(other.b_x, other.b_y).max() > 0.1
     assert (other.n_e_cm3 == 0.02).all()
     assert not np.allclose(other.length_kpc[:5], ours.length_kpc[:5])
+
+
+@pytest.mark.usefixtures("gammaalps")
+def test_gammaalps_starts_no_process_when_it_is_imported(tmp_path):
+    # It never waits for the git that it asks for its version: a pipe stays open until some later
+    # process starts.
+    git = tmp_path / "git"
+    git.write_text(f"#!/bin/sh\n: > {tmp_path}/asked\n")
+    git.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    code = """
+        import os, sys, warnings
+        warnings.simplefilter("ignore")
+        from sbi_physics_alp.milky_way import import_gammaalps
+        before = os.environ["PATH"]
+        import_gammaalps()
+        assert "gammaALPs.core" in sys.modules and os.environ["PATH"] == before
+    """
+    environment = {**os.environ, "PATH": path}
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True, env=environment)
+    assert not (tmp_path / "asked").exists()
 
 
 def test_a_wrong_direction_or_galactic_model_is_refused():
