@@ -134,12 +134,7 @@ class _Run:
         self.start = time.perf_counter()
         self.optimizer = _optimizer(network, settings)
         self.steps_per_epoch = max(1, math.ceil(data.n_train / settings.batch_size))
-        if settings.schedule == "step":
-            every = settings.decay_epochs * self.steps_per_epoch
-            self.rate_at = _staircase(settings.decay_factor, every)
-        else:
-            total = self.steps_per_epoch * settings.max_epochs
-            self.rate_at = _schedule(settings.schedule, total)
+        self.rate_at = _rate(settings, self.steps_per_epoch)
         self.average: AveragedModel | None = None
         if settings.schedule == "averaged":
             decay = math.exp(-1 / (settings.average_epochs * self.steps_per_epoch))
@@ -361,17 +356,18 @@ def _averaging(decay: float) -> Callable[..., None]:
     return update
 
 
-def _staircase(factor: float, every: int) -> Callable[[int], float]:
-    """Return the learning rate at a step: times `factor` at the end of every `every` steps."""
-    return lambda step: factor ** (step // every)
-
-
-def _schedule(name: str, total: int) -> Callable[[int], float]:
+def _rate(settings: OptimizerSettings, steps_per_epoch: int) -> Callable[[int], float]:
     """Return the learning rate at a step as a fraction of its peak."""
-    if name in ("averaged", "constant", "plateau"):
-        return lambda _: 1.0
-    rise = _ONE_CYCLE_RISE if name == "one-cycle" else _COSINE_RISE
+    if settings.schedule in ("one-cycle", "cosine"):
+        rise = _ONE_CYCLE_RISE if settings.schedule == "one-cycle" else _COSINE_RISE
+        return _rise_and_fall(rise, steps_per_epoch * settings.max_epochs)
+    warmup = settings.warmup_epochs * steps_per_epoch
+    every = settings.decay_epochs * steps_per_epoch
+    decay = settings.decay_factor if settings.schedule == "step" else 1.0
+    return lambda step: min(1.0, (step + 1) / (warmup + 1)) * decay ** (step // every)
 
+
+def _rise_and_fall(rise: float, total: int) -> Callable[[int], float]:
     def factor(step: int) -> float:
         where = min(step / total, 1.0)
         if where < rise:

@@ -38,6 +38,12 @@ class OptimizerSettings(TrainingSettings):
         description="Memory in epochs of the average of schedule=averaged. Held-out losses, "
         "early stopping and the kept weights are those of the average.",
     )
+    warmup_epochs: float = Field(
+        0.0,
+        ge=0,
+        description="Epochs over which the learning rate rises to its peak, in schedules that "
+        "have no rise of their own (averaged, plateau, step, constant).",
+    )
     decay_factor: float = Field(
         0.9, gt=0, le=1, description="Factor of the learning rate at each decay of step."
     )

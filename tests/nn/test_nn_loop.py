@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sbi_physics.errors import TrainingError
-from sbi_physics.nn.loop import _schedule, _staircase, fit
+from sbi_physics.nn.loop import _rate, fit
 from sbi_physics.nn.settings import NetworkSettings
 from sbi_physics.progress import SILENT
 from sbi_physics.training import Batch
@@ -238,7 +238,7 @@ def test_weight_decay_shrinks_matrices_but_not_biases():
 
 
 def test_the_one_cycle_rises_then_falls_to_almost_nothing():
-    factor = _schedule("one-cycle", 1000)
+    factor = _rate(_settings(schedule="one-cycle", max_epochs=100), 10)
     values = [factor(i) for i in range(1000)]
     assert values[0] == pytest.approx(0.04)
     assert max(values) == pytest.approx(1.0)
@@ -266,9 +266,18 @@ def test_training_uses_the_threads_asked_for_and_puts_the_count_back():
 
 
 def test_the_staircase_falls_by_its_factor_at_the_end_of_every_interval():
-    factor = _staircase(0.9, 80)
+    factor = _rate(_settings(schedule="step", decay_factor=0.9, decay_epochs=10), 8)
     assert [factor(step) for step in (0, 79, 80, 159, 160)] == pytest.approx(
         [1.0, 1.0, 0.9, 0.9, 0.81]
+    )
+
+
+@pytest.mark.parametrize("schedule", ["averaged", "plateau", "constant"])
+def test_the_rate_warms_up_over_as_many_epochs_as_asked(schedule):
+    assert _rate(_settings(schedule=schedule), 8)(0) == 1.0
+    factor = _rate(_settings(schedule=schedule, warmup_epochs=1.5), 8)
+    assert [factor(step) for step in (0, 5, 12, 13, 500)] == pytest.approx(
+        [1 / 13, 6 / 13, 1.0, 1.0, 1.0]
     )
 
 

@@ -54,17 +54,27 @@ class VelocityDensity(ConditionalDensity):
         self.estimator = estimator
         self._d, self._steps = d, steps
 
-    def loss(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Return the mean squared error of the velocity, at one random time for each row."""
-        return self._error(to_normal(u), self.embedding(x), weight, None)
+    def training_loss(
+        self, u: Tensor, x: Tensor, weight: Tensor | None, *, power: float
+    ) -> Tensor:
+        """Return the mean squared error of the velocity, at one random time for each row.
 
-    def held_out_loss(self, u: Tensor, x: Tensor, weight: Tensor | None) -> Tensor:
-        """Return the same error with always the same noise and evenly spread times."""
+        Times are uniform numbers to a power. Of a posterior with width s, in units of the prior's,
+        times below s alone show its shape, and they dominate the error: uniform times would
+        spend a share s of the training on it.
+        """
+        z = to_normal(u)
+        return self._error(z, self.embedding(x), weight, torch.rand_like(z[:, 0]) ** power)
+
+    def held_out_loss(
+        self, u: Tensor, x: Tensor, weight: Tensor | None, *, power: float
+    ) -> Tensor:
+        """Return the same error with always the same noise and times evenly spread alike."""
         z, features = to_normal(u), self.embedding(x)
         with seeded(_VALIDATION_SEED, u.device):
-            shift = torch.rand(len(z), device=z.device)
+            shift = torch.rand_like(z[:, 0])
             errors = [
-                self._error(z, features, weight, (k + shift) / _VALIDATION_TIMES)
+                self._error(z, features, weight, ((k + shift) / _VALIDATION_TIMES) ** power)
                 for k in range(_VALIDATION_TIMES)
             ]
         return torch.stack(errors).mean()
@@ -99,9 +109,7 @@ class VelocityDensity(ConditionalDensity):
         condition = features.repeat_interleave(k, dim=0)
         return lambda z, time: self.estimator(z, condition, time)
 
-    def _error(
-        self, z: Tensor, features: Tensor, weight: Tensor | None, times: Tensor | None
-    ) -> Tensor:
+    def _error(self, z: Tensor, features: Tensor, weight: Tensor | None, times: Tensor) -> Tensor:
         errors: Tensor = self.estimator.loss(z, features, times)  # type: ignore[operator]
         return errors.mean() if weight is None else (errors * weight).sum() / weight.sum()
 

@@ -114,10 +114,32 @@ def test_the_held_out_loss_is_always_the_same_number(posterior, pairs):
     network = posterior.network
     state = torch.get_rng_state()
     with torch.no_grad():
-        values = [network.held_out_loss(u, x, None).item() for _ in range(2)]
-        halves = [network.held_out_loss(u, x, torch.ones(len(u))).item()]
+        values = [network.held_out_loss(u, x, None, power=3).item() for _ in range(2)]
+        halves = [network.held_out_loss(u, x, torch.ones(len(u)), power=3).item()]
     assert values[0] == values[1] == pytest.approx(halves[0], rel=1e-5)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+class Times(nn.Module):
+    """An estimator whose loss is the time it is asked for."""
+
+    def loss(self, z, condition, times):
+        return times
+
+
+@pytest.mark.parametrize("power", [1.0, 3.0])
+def test_the_power_draws_times_to_the_data(power):
+    # The mean of u^p is 1 / (p + 1), its variance 1 / (2 p + 1) - 1 / (p + 1)^2.
+    n = 20_000
+    u, x = torch.zeros(n, 2), torch.zeros(n, 1)
+    density = VelocityDensity(nn.Flatten(), Times(), 2, steps=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        mean = density.training_loss(u, x, None, power=power).item()
+    sd = np.sqrt((1 / (2 * power + 1) - 1 / (power + 1) ** 2) / n)
+    assert mean == pytest.approx(1 / (power + 1), abs=4 * sd)
+    held_out = density.held_out_loss(u, x, None, power=power).item()
+    assert held_out == pytest.approx(1 / (power + 1), abs=sd)
 
 
 @pytest.mark.parametrize("name", ["mlp", "ada_mlp"])
