@@ -4,7 +4,8 @@
 
 One process, one thread, processor seconds. Both sides train the same architecture from scratch on
 the same 10 000 simulations of `toy-gaussian` (three parameters) with the same batches, epochs and
-held-out tenth, from arrays in memory to a posterior: sbi's `NPE.train` with a spline flow, swyft's
+held-out tenth, from arrays in memory to a posterior: sbi's `NPE.train` with a spline flow,
+`NRE_B.train` with a residual network and ten atoms, `FMPE.train` with a velocity network, swyft's
 `SwyftTrainer.fit` with a joint head and one contrastive point, BayesFlow's
 `ContinuousApproximator.fit` with an affine coupling flow. The two calls take turns, after one of
 each that does not count; printed is the median of the ratios of neighbours with its quartiles.
@@ -20,7 +21,8 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,9 +36,11 @@ from sbi_physics.testing import ToyGaussian
 
 SIMULATIONS = 10_000
 BATCH = 250  # divides the 9000 training and 1000 held-out rows: sbi drops incomplete batches
-EPOCHS = {"sbi-npe": 6, "swyft-tmnre": 3, "bayesflow-cinn": 3}
+EPOCHS = {"sbi-npe": 6, "sbi-nre": 6, "sbi-fmpe": 6, "swyft-tmnre": 3, "bayesflow-cinn": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "sbi-npe": {"density_estimator": "zuko_nsf"},
+    "sbi-nre": {"variant": "B", "contrasts": 9, "dropout": 0.0},  # ten atoms
+    "sbi-fmpe": {},
     "swyft-tmnre": {"batch_norm": True, "variant": "A", "contrasts": 1},  # as swyft does it
     "bayesflow-cinn": {"transform": "affine", "depth": 4, "widths": (128, 128)},
 }
@@ -53,30 +57,63 @@ def ours(engine: str, simulations: Any) -> Any:
     return sp.train(simulations, engine, settings=settings_of(engine), seed=1, progress=SILENT)
 
 
-def native_sbi(simulations: Any, trained: Any) -> Callable[[], int]:
-    """Return the native call of sbi; it returns the number of weights."""
-    from bench_sbi import NoTracker
+def native_npe(simulations: Any, trained: Any) -> Callable[[], int]:
+    """Return sbi's call of posterior estimation; it returns the number of weights."""
     from sbi.inference import NPE
     from sbi.neural_nets import posterior_nn
+
+    builder = posterior_nn("zuko_nsf", hidden_features=[64, 64], num_transforms=3, num_bins=8)
+    return native_sbi(simulations, "sbi-npe", NPE, density_estimator=builder)
+
+
+def native_nre(simulations: Any, trained: Any) -> Callable[[], int]:
+    """Return sbi's call of ratio estimation; it returns the number of weights."""
+    from sbi.inference import NRE_B
+    from sbi.neural_nets import classifier_nn
+
+    builder = classifier_nn("resnet", hidden_features=64, num_blocks=2)
+    return native_sbi(simulations, "sbi-nre", NRE_B, {"num_atoms": 10}, classifier=builder)
+
+
+def native_fmpe(simulations: Any, trained: Any) -> Callable[[], int]:
+    """Return sbi's call of flow matching; it returns the number of weights."""
+    from sbi.inference import FMPE
+    from sbi.neural_nets import posterior_flow_nn
+
+    builder = posterior_flow_nn(
+        "mlp", hidden_features=64, num_layers=4, t_embedding_dim=32, gaussian_baseline=True
+    )
+    # As many times for each held-out row as here.
+    times = {"validation_times": 8}
+    return native_sbi(simulations, "sbi-fmpe", FMPE, times, vf_estimator=builder)
+
+
+def native_sbi(
+    simulations: Any,
+    engine: str,
+    method: Callable[..., Any],
+    training: Mapping[str, Any] = MappingProxyType({}),
+    **options: Any,
+) -> Callable[[], int]:
+    """Return the native call of one of sbi's methods; it returns the number of weights."""
+    from bench_sbi import NoTracker
 
     _, prior = ToyGaussian(dimension=3).native("sbi")
     theta = torch.from_numpy(simulations.theta).float()
     x = torch.from_numpy(simulations.x)
-    builder = posterior_nn("zuko_nsf", hidden_features=[64, 64], num_transforms=3, num_bins=8)
 
     def call() -> int:
-        inference = NPE(
-            prior, density_estimator=builder, show_progress_bars=False, tracker=NoTracker()
-        )
+        inference = method(prior, show_progress_bars=False, tracker=NoTracker(), **options)
         estimator = inference.append_simulations(theta, x).train(
             training_batch_size=BATCH,
             learning_rate=1e-3,
             validation_fraction=0.1,
             stop_after_epochs=1000,
-            max_num_epochs=EPOCHS["sbi-npe"] - 1,  # sbi trains one more
+            max_num_epochs=EPOCHS[engine] - 1,  # sbi trains one more
+            **training,
         )
         inference.build_posterior(estimator)
-        if inference.summary["epochs_trained"][-1] != EPOCHS["sbi-npe"]:
+        if inference.summary["epochs_trained"][-1] != EPOCHS[engine]:
             raise RuntimeError(f"sbi trained {inference.summary['epochs_trained'][-1]} epochs")
         return weights(estimator)
 
@@ -144,7 +181,9 @@ def native_bayesflow(simulations: Any, trained: Any) -> Callable[[], int]:
 
 
 NATIVE = {
-    "sbi-npe": native_sbi,
+    "sbi-npe": native_npe,
+    "sbi-nre": native_nre,
+    "sbi-fmpe": native_fmpe,
     "swyft-tmnre": native_swyft,
     "bayesflow-cinn": native_bayesflow,
 }

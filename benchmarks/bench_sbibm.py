@@ -108,7 +108,7 @@ def main() -> None:
     ]
 
     def one(**piece: Any) -> dict[str, Any]:
-        return measure(**piece, folder=o.output.parent / "sbibm")
+        return measure(**piece, folder=o.output.with_suffix(""))
 
     print(table(results_file.run(o.output, pieces, one, o.max_seconds)))
 
