@@ -89,10 +89,11 @@ class FlowMatchingEngine(TorchEngine):
     def _losses(
         self, network: VelocityDensity, settings: FlowMatchingSettings
     ) -> tuple[Loss, Loss]:
-        power = settings.time_power
-        return partial(network.training_loss, power=power), partial(
-            network.held_out_loss, power=power
+        training, held_out = (
+            partial(loss, power=settings.time_power)
+            for loss in (network.training_loss, network.held_out_loss)
         )
+        return training, held_out
 
     def _posterior(
         self, context: PosteriorContext, network: VelocityDensity, settings: FlowMatchingSettings
