@@ -109,7 +109,8 @@ class NetworkSettings(OptimizerSettings):
         0,
         ge=0,
         description="Features that a tapered perceptron of the same width and depth learns from "
-        "the power spectrum of the logarithms of a spectrum, beside n_features; 0: none.",
+        "the power spectrum of a spectrum (of log10(1 + counts); of other data as they are), "
+        "beside n_features; 0: none.",
     )
     power_length: int | None = Field(
         None,

@@ -50,8 +50,8 @@ class FlowMatchingSettings(NetworkSettings):
         3.0,
         ge=1,
         le=100,
-        description="Times of the training loss are uniform numbers to this power: narrow "
-        "posteriors are learned near the data, t = 0. 1: all times alike.",
+        description="Times of the loss, in training and held out, are uniform numbers to this "
+        "power: narrow posteriors are learned near the data, t = 0. 1: all times alike.",
     )
     ode_steps: int = Field(
         12,
