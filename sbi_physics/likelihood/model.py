@@ -46,7 +46,7 @@ class EventModel(ABC):
 
     @cached_property
     def spread(self) -> FloatArray:
-        """Points that fill the box, the middle first, shape (65, d): where a fit looks first."""
+        """Points that fill the box, where a fit looks first; the middle first, shape (65, d)."""
         points = self.prior.quasi_sample(_SPREAD, generator(0, "pool", 2))
         return np.concatenate([self.prior.from_unit(np.full((1, self.prior.d), 0.5)), points])
 
