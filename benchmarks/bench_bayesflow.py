@@ -69,9 +69,9 @@ def main() -> None:
     """Run all comparisons and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=9)
-    parser.add_argument("--draw-pairs", type=int, default=3)
+    parser.add_argument("--draw-pairs", type=int, default=9)
     parser.add_argument("--simulations", type=int, default=10_000)
-    parser.add_argument("--observations", type=int, default=1000)
+    parser.add_argument("--observations", type=int, default=100)
     parser.add_argument("--draws", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(1)

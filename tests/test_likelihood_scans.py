@@ -48,6 +48,7 @@ def test_a_profile_uses_the_marginal_and_a_slice_the_conditional_width():
     np.testing.assert_allclose(sliced.pieces, [[centre - half, centre + half]], atol=1e-5)
     assert sliced.others == {"mu_2": 0.0}
     assert "others fixed" in str(sliced)
+    assert "the box" not in str(sliced)
     assert not sliced.open_low
     assert not sliced.open_high
 
@@ -116,6 +117,7 @@ def test_ends_at_the_box_are_marked_open():
     found = interval(LikelihoodRatio(model, terms="shape"), EVENTS[:3, :1], "mu_1")
     assert found.open_low
     assert found.open_high
+    assert str(found).endswith("; no limit: reaches the lower and the upper end of the box")
     assert (found.low, found.high) == (-0.2, 0.2)
 
 

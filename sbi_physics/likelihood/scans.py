@@ -108,7 +108,10 @@ class Interval:
     def __str__(self) -> str:
         ends = " or ".join(f"[{a:.4g}, {b:.4g}]" for a, b in self.pieces)
         how = "others profiled" if isinstance(self.others, str) else "others fixed"
-        return f"{self.name} in {ends} at {self.level:.4g} ({how}, best {self.best:.4g})"
+        sides = {"lower": self.open_low, "upper": self.open_high}
+        reached = " and the ".join(side for side, is_open in sides.items() if is_open)
+        note = f"; no limit: reaches the {reached} end of the box" if reached else ""
+        return f"{self.name} in {ends} at {self.level:.4g} ({how}, best {self.best:.4g}){note}"
 
 
 def scan(
