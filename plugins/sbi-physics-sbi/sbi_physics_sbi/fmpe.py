@@ -44,7 +44,7 @@ class FlowMatchingSettings(NetworkSettings):
         10.0,
         ge=0,
         description="Epochs over which the learning rate rises to its peak, in schedules that "
-        "have no rise of their own. Without it, networks that see images may learn nothing.",
+        "have no rise of their own. Without it, networks that see images may learn little.",
     )
     time_power: float = Field(
         3.0,
